@@ -1,0 +1,67 @@
+"""Records to bytes and back. JSON is the only encoding so far; another one is another pair of functions here.
+
+The wire form is one flat JSON object whose `channel` says which record it is.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from marketfeed.errors import BadRecord
+from marketfeed.events import RECORD_VERSION, AggTrade, BookTicker, Record, Trade
+
+_DECIMAL = re.compile(r"[0-9]+(?:\.[0-9]+)?", re.ASCII).fullmatch
+
+# 2009-01-03 is when the first coin was mined; an event_time outside these bounds is a unit mistake, not a market event.
+EARLIEST_US = 1_230_940_800_000_000
+LATEST_US = 4_102_444_800_000_000  # 2100-01-01
+
+_decoder = msgspec.json.Decoder(Record)
+encode = msgspec.json.Encoder().encode
+
+
+def is_decimal(text: str) -> bool:
+    """Whether the text is a plain unsigned decimal number, the form in which prices and quantities travel."""
+    return _DECIMAL(text) is not None
+
+
+def decode(data: bytes) -> Record:
+    """Read and check one record; raises BadRecord with the error's type and what would be right."""
+    try:
+        record = _decoder.decode(data)
+    except msgspec.ValidationError as error:
+        raise BadRecord(validation_error_type(error), f"record refused: {error}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadRecord("not_json", f"record is not JSON: {error}") from None
+    _check(record)
+    return record
+
+
+def validation_error_type(error: msgspec.ValidationError) -> str:
+    """Map msgspec's message to a word of the taxonomy in `errors.BadInput`."""
+    text = str(error)
+    if "missing required field" in text:
+        return "missing_field"
+    return "unknown_type" if "Invalid value" in text and "channel" in text else "wrong_type"
+
+
+def _check(record: Record) -> None:
+    """Refuse what the types cannot express: numbers that are none, times no market has seen, versions to come."""
+    if isinstance(record, BookTicker):
+        numbers = (record.bid_price, record.bid_quantity, record.ask_price, record.ask_quantity)
+    else:
+        numbers = (record.price, record.quantity)
+    for number in numbers:
+        if _DECIMAL(number) is None:
+            raise BadRecord("not_a_number", f"{number!r} is not a decimal number such as 39432.48000000")
+    if not EARLIEST_US <= record.event_time < LATEST_US:
+        raise BadRecord("out_of_range", f"event_time {record.event_time} is not microseconds since 1970 UTC")
+    if record.v != RECORD_VERSION:
+        raise BadRecord(
+            "out_of_range", f"record version {record.v} is unknown here; this reader knows {RECORD_VERSION}"
+        )
+
+
+__all__ = ["AggTrade", "BookTicker", "Record", "Trade", "decode", "encode", "is_decimal", "validation_error_type"]

@@ -1,0 +1,104 @@
+"""The catalogue: every metric of every service, with its labels and help text. No metric is declared elsewhere.
+
+Each service makes its own registry (`IngestorMetrics(registry)`), so that tests never meet through a global one.
+Names keep the field's words; times are seconds, sizes bytes, as Prometheus asks.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+
+class IngestorMetrics:
+    """What one shard reports."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.frames = Counter(
+            "marketfeed_frames", "Frames received from the venue", ["exchange", "shard"], registry=registry
+        )
+        self.records = Counter(
+            "marketfeed_records_received",
+            "Records understood, by stream",
+            ["exchange", "symbol", "channel"],
+            registry=registry,
+        )
+        self.bad_frames = Counter(
+            "marketfeed_bad_frames", "Frames that went to quarantine", ["exchange", "error_type"], registry=registry
+        )
+        self.published = Counter(
+            "kafka_messages_published",
+            "Records acknowledged by the publisher",
+            ["topic", "type", "exchange"],
+            registry=registry,
+        )
+        self.delivery_errors = Counter(
+            "kafka_delivery_errors", "Records taken and not delivered", ["topic"], registry=registry
+        )
+        self.queue_full = Counter(
+            "kafka_producer_queue_full",
+            "Times that reading paused because the queue was full",
+            ["topic"],
+            registry=registry,
+        )
+        self.pending = Gauge("marketfeed_publisher_pending", "Records taken and not delivered yet", registry=registry)
+        self.connected = Gauge(
+            "marketfeed_connected", "Open venue connections", ["exchange", "shard"], registry=registry
+        )
+        self.streams = Gauge("marketfeed_streams", "Streams of this shard", ["exchange", "shard"], registry=registry)
+        self.connects = Counter(
+            "vendor_fetch_success", "Connections to the venue that succeeded", ["exchange", "shard"], registry=registry
+        )
+        self.connect_failures = Counter(
+            "vendor_fetch_failure",
+            "Connections to the venue that failed",
+            ["exchange", "shard", "reason"],
+            registry=registry,
+        )
+        self.last_frame = Gauge(
+            "marketfeed_last_frame_timestamp_seconds",
+            "When the last frame came",
+            ["exchange", "shard"],
+            registry=registry,
+        )
+
+
+class ConsumerMetrics:
+    """What one consumer reports."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.consumed = Counter("marketfeed_records_consumed", "Records read", ["topic"], registry=registry)
+        self.stored = Counter("marketfeed_rows_stored", "Rows new in the sink", ["sink", "table"], registry=registry)
+        self.duplicates = Counter(
+            "marketfeed_rows_duplicate", "Rows that the sink already held", ["sink", "table"], registry=registry
+        )
+        self.batch_seconds = Histogram(
+            "marketfeed_batch_seconds",
+            "Time to store one batch",
+            ["sink"],
+            registry=registry,
+            buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10),
+        )
+        self.batch_rows = Histogram(
+            "marketfeed_batch_rows",
+            "Rows in one batch",
+            ["sink"],
+            registry=registry,
+            buckets=(1, 10, 50, 100, 250, 500, 1000, 2500, 5000, 10000),
+        )
+        self.commits = Counter("kafka_consumer_commits", "Offset commits", ["topic"], registry=registry)
+        self.errors = Counter("kafka_consumer_errors", "Errors from the broker", ["topic"], registry=registry)
+        self.dead_letters = Counter(
+            "kafka_dlq_published",
+            "Records sent to quarantine",
+            ["dlq_topic", "source_topic", "error_type"],
+            registry=registry,
+        )
+        self.sink_errors = Counter(
+            "marketfeed_sink_errors", "Times that the sink could not be written", ["sink", "reason"], registry=registry
+        )
+        self.lag_records = Gauge(
+            "marketfeed_lag_records", "Records behind the topic's end", ["topic", "partition"], registry=registry
+        )
+        self.lag_seconds = Gauge(
+            "marketfeed_lag_seconds", "Age of the last stored record at its storing", ["topic"], registry=registry
+        )

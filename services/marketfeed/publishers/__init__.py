@@ -1,0 +1,38 @@
+"""Publishers: where an ingestor's records go. One module each, chosen by `IngestorSettings.publisher`.
+
+Retry, counting and back-pressure policy live in the ingestor; a publisher only hands over and reports.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from marketfeed.events import Record
+
+
+class Full(Exception):
+    """The publisher's queue is full: the record was not taken, offer it again later."""
+
+
+class Publisher(Protocol):
+    """Takes records in order and reports what became of them."""
+
+    failed: int  # records that were taken and could not be delivered; each was logged
+
+    def publish(self, record: Record) -> None:
+        """Take one record; raises Full when there is no room now."""
+
+    def quarantine(self, frame: bytes, error_type: str, reason: str) -> None:
+        """Take the untouched bytes of a frame that could not be understood; raises Full when there is no room now."""
+
+    def pending(self) -> int:
+        """Return how many records were taken and are not delivered yet."""
+
+    def problem(self) -> str | None:
+        """Return why nothing can be delivered at the moment, None while all is well."""
+
+    def poll(self) -> None:
+        """Let delivery reports in; called several times a second."""
+
+    def flush(self, timeout_s: float) -> int:
+        """Wait for delivery; return how many records are still undelivered at the end."""
