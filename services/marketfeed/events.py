@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar, Literal, NamedTuple, Self
+from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
 import msgspec
 
@@ -20,6 +20,13 @@ Side = Literal["buy", "sell"]
 """The taker's side. A venue that names the maker's side is turned round by its module."""
 
 Source = Literal["stream", "backfill"]
+
+Id = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+"""A venue's number, as a database's bigint can hold it. Checked where records are decoded."""
+
+# The first coin was mined on 2009-01-03: a time outside these bounds is a mistake in its unit, not a market event.
+Microseconds = Annotated[int, msgspec.Meta(ge=1_230_940_800_000_000, lt=4_102_444_800_000_000)]
+"""Microseconds since 1970 UTC, from 2009 to before 2100. Checked where records are decoded."""
 
 
 class Channel(StrEnum):
@@ -81,12 +88,12 @@ class Trade(msgspec.Struct, tag_field="channel", tag="trade", frozen=True, gc=Fa
 
     exchange: str
     symbol: str
-    trade_id: int
+    trade_id: Id
     price: str
     quantity: str
     side: Side
-    event_time: int
-    ingestion_time: int
+    event_time: Microseconds
+    ingestion_time: Microseconds
     source: Source = "stream"
     v: int = RECORD_VERSION
 
@@ -101,14 +108,14 @@ class AggTrade(msgspec.Struct, tag_field="channel", tag="aggTrade", frozen=True,
 
     exchange: str
     symbol: str
-    trade_id: int
+    trade_id: Id
     price: str
     quantity: str
     side: Side
-    first_trade_id: int
-    last_trade_id: int
-    event_time: int
-    ingestion_time: int
+    first_trade_id: Id
+    last_trade_id: Id
+    event_time: Microseconds
+    ingestion_time: Microseconds
     source: Source = "stream"
     v: int = RECORD_VERSION
 
@@ -120,13 +127,13 @@ class BookTicker(msgspec.Struct, tag_field="channel", tag="bookTicker", frozen=T
 
     exchange: str
     symbol: str
-    update_id: int
+    update_id: Id
     bid_price: str
     bid_quantity: str
     ask_price: str
     ask_quantity: str
-    event_time: int
-    ingestion_time: int
+    event_time: Microseconds
+    ingestion_time: Microseconds
     source: Source = "stream"
     v: int = RECORD_VERSION
 

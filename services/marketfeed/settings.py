@@ -15,7 +15,6 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import StrEnum
-from functools import cache
 from typing import Any, Literal, Self
 
 from marketfeed.errors import ConfigurationError
@@ -103,7 +102,6 @@ class Settings:
         return str(cls.__dataclass_fields__[name].metadata["env"])
 
 
-@cache
 def _hints(cls: type) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
@@ -123,15 +121,16 @@ def _is_secret(kind: Any) -> bool:
 def _lookup(name: str, kind: Any, env: Mapping[str, str], read_file: ReadFile) -> str | None:
     if _is_secret(kind) and env.get(f"{name}_FILE"):
         return read_file(env[f"{name}_FILE"]).strip()
-    text = env.get(name)
-    return None if text is None or (text == "" and kind is not str) else text
+    return env.get(name) or None  # an empty variable is an unset one, as in every shell script
 
 
-def _parse(text: str, kind: Any, minimum: float | None) -> Any:
+def _parse(text: str, kind: Any, minimum: float | None) -> Any:  # noqa: PLR0911 - one return per kind
     """Turn a variable's text into a value of `kind`; raises ValueError with what would be right."""
-    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+    origin: Any = typing.get_origin(kind) or kind
+    if origin in (typing.Union, types.UnionType):
         kind = next(part for part in typing.get_args(kind) if part is not type(None))
-    match typing.get_origin(kind) or kind:
+        return _parse(text, kind, minimum)
+    match origin:
         case typing.Literal:
             return _parse_choice(text, typing.get_args(kind))
         case builtins.tuple:
@@ -158,12 +157,12 @@ def _parse_mapping(text: str) -> dict[str, str]:
     return value
 
 
-def _parse_number(text: str, kind: Callable[[str], float], minimum: float | None) -> float:
+def _parse_number(text: str, kind: type[int | float], minimum: float | None) -> float:
     try:
         number = kind(text)
     except ValueError:
         raise ValueError(f"{text!r} is not a {'whole ' if kind is int else ''}number") from None
-    if minimum is not None and number < minimum:
+    if not (minimum is None or number >= minimum):  # so written, it refuses "nan" too
         raise ValueError(f"{text} is below {minimum:g}")
     return number
 
@@ -216,9 +215,19 @@ class ProducerSettings(Settings):
     max_in_flight: int = setting("KAFKA_MAX_IN_FLIGHT", "requests under way per broker", default=5, minimum=1)
     retries: int = setting("KAFKA_RETRIES", "retries of a failed request", default=2_147_483_647, minimum=0)
     queue_bytes: int = setting("KAFKA_QUEUE_BYTES", "bound on unsent records, bytes", default=33_554_432, minimum=1024)
-    headers: dict[str, str] = setting(
-        "KAFKA_HEADERS", "headers of every record, a JSON object", default=types.MappingProxyType({})
+    headers: tuple[str, ...] = setting(
+        "KAFKA_HEADERS", "headers of every record: name=value, comma-separated", default=()
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A Kafka topic as it should be; `retention_ms` None leaves the broker's default."""
+
+    name: str
+    partitions: int
+    replicas: int
+    retention_ms: int | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -87,7 +87,7 @@ class Venue(Protocol):
         """Return how strongly this channel's ids prove completeness."""
 
     def gap(self, previous: Record, record: Record) -> Gap | None:
-        """Return the ids missing between two neighbouring records of a stream; None: nothing missing, or no way to know."""
+        """Return the ids missing between two neighbours of a stream; None: nothing missing, or no way to know."""
 
     def backfill(self, gap: Gap) -> list[Request]:
         """Return the REST requests that fetch the gap, the cheapest way the venue has; empty where it has none."""
