@@ -1,0 +1,47 @@
+# Every target says in `make help` what it does. Anything heavy is cached outside the checkout, by version.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+FEED ?= manifests/examples/binance-spot.yaml
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench generate clean
+
+help: ## Say what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.ready ## Make .venv with every dependency, locked by hash, and .venv/bin/marketfeed
+
+# venv's own pip is missing on some distributions: the pip that is there then installs one.
+$(VENV)/.ready: requirements.lock pyproject.toml
+	@echo "marketfeed: making $(VENV) with the locked dependencies (about 120 MB the first time, half a minute)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "marketfeed needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Set PYTHON=..."; exit 2; }
+	@$(PYTHON) -m venv --clear $(VENV) >/dev/null 2>&1 || \
+	  { $(PYTHON) -m venv --clear --without-pip $(VENV) && $(PYTHON) -m pip --python $(BIN)/python install -q pip; }
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup ## Run a live feed on this machine (DEMO_FOR=45s ends by itself with the proof)
+	@$(BIN)/marketfeed up $(FEED) $(if $(DEMO_FOR),--for $(DEMO_FOR))
+
+test: setup ## Run every test, on real Kafka and PostgreSQL (started by the tests, on loopback)
+	@$(BIN)/pytest
+
+check: setup ## Lint, format, types, architecture
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --check --quiet
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+bench: setup ## Measure: each line is JSON with a ratio within this run and its target
+	@$(BIN)/python -m benchmarks
+
+generate: setup ## Make again what is generated: requirements.lock and the lock of fetched components
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  --all-extras pyproject.toml -o requirements.lock
+	@$(BIN)/python -m marketfeed.local.components
+
+clean: ## Remove what setup and the tools left in the checkout
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
