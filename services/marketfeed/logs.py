@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 
-class _JsonFormatter(logging.Formatter):
+class JsonFormatter(logging.Formatter):
     """One line of JSON: time, level, logger, action, then the record's own fields."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -62,5 +62,5 @@ def logger(name: str) -> Log:
 def configure(level: str = "INFO") -> None:
     """Send every log record of this process to stderr as JSON."""
     handler = logging.StreamHandler()
-    handler.setFormatter(_JsonFormatter())
+    handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
