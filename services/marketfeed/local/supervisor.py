@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from marketfeed.errors import ConfigurationError, MarketfeedError
-from marketfeed.local.processes import Command, Entry, Process, reason
+from marketfeed.local.child import Child, Command, Entry, reason
 from marketfeed.policies import backoff_s
 
 BACKOFF_FIRST_S = 0.5
@@ -66,7 +66,7 @@ class Service:
         self.restarts = 0
         self._command = command
         self._observer = observer
-        self._process: Process | None = None
+        self._child: Child | None = None
         self._task: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self._grace_s = 0.0
@@ -94,8 +94,8 @@ class Service:
     def kill(self) -> None:
         """Kill the process at once; for the second Ctrl-C, which waits for nothing."""
         self._stop.set()
-        if self._process is not None:
-            self._process.signal(signal.SIGKILL)
+        if self._child is not None:
+            self._child.kill()
 
     async def _keep_running(self) -> None:
         attempt = -1
@@ -121,20 +121,20 @@ class Service:
     async def _run_once(self) -> tuple[int, str]:
         """Run the process to its end, or until `stop`; return its exit code and its last words."""
         try:
-            process = await Process.start(self._command(), self.log_path, self._take)
+            child = await Child.start(self._command(), self.log_path, self._take)
         except OSError as error:
             return 1, f"it could not be started: {error}"
-        self._process, self.pid = process, process.pid
-        ended = asyncio.create_task(process.wait())
+        self._child, self.pid = child, child.pid
+        ended = asyncio.create_task(child.wait())
         asked = asyncio.create_task(self._stop.wait())
         await asyncio.wait({ended, asked}, return_when=asyncio.FIRST_COMPLETED)
         asked.cancel()
         if not ended.done():
-            await process.stop(self._grace_s)
+            await child.stop(self._grace_s)
         code = await ended
-        self._process, self.url, self.pid = None, None, None
+        self._child, self.url, self.pid = None, None, None
         self._listening.clear()
-        return code, reason(process.last_lines)
+        return code, reason(child.last_lines)
 
     def _take(self, entry: Entry) -> None:
         if entry.get("action") == "listening":

@@ -21,7 +21,15 @@ from typing import Any, BinaryIO
 Entry = Mapping[str, Any]
 """One log record of a service: `level`, `action` and the record's own fields."""
 
-_LAUNCHER = Path(__file__).with_name("launch.py")
+# Becomes the child with its last line. Its standard input is a pipe whose other end only we hold; a watcher, cut loose
+# so that the child never sees it, reads from it: a line lets the watcher go, the end of the pipe means that we are
+# gone, even by kill -9, and then it kills the child.
+_TIE = """
+exec 3<&0 </dev/null
+( ( exec >/dev/null 2>&1; read -r _ <&3 || kill -s KILL $$ ) & )
+exec 3<&-
+exec "$@"
+"""
 _LAST_LINES = 30
 _LONGEST_LINE_BYTES = 1 << 20
 
@@ -40,13 +48,8 @@ def marketfeed(*arguments: str, env: Mapping[str, str] | None = None) -> Command
     return Command(argv=(sys.executable, "-c", program, *arguments), env=env or {})
 
 
-def dying_with_us(argv: Sequence[str]) -> list[str]:
-    """Return `argv` wrapped so that the kernel kills it when the thread that starts it ends, even by kill -9."""
-    return [sys.executable, "-I", "-S", str(_LAUNCHER), str(os.getpid()), *argv]
-
-
-class Process:
-    """A running child in a process group of its own. Make one with `Process.start`."""
+class Child:
+    """A running process in a group of its own that never outlives us. Make one with `Child.start`."""
 
     def __init__(self, child: asyncio.subprocess.Process, log: BinaryIO, on_entry: Callable[[Entry], None]) -> None:
         self._child = child
@@ -57,7 +60,7 @@ class Process:
         self._reader = asyncio.create_task(self._read())
 
     @classmethod
-    async def start(cls, command: Command, log_path: Path, on_entry: Callable[[Entry], None]) -> Process:
+    async def start(cls, command: Command, log_path: Path, on_entry: Callable[[Entry], None]) -> Child:
         """Start the command; `on_entry` is called in the event loop for each log record.
 
         Stdout, where a service that has no broker writes its records, goes to a file beside the log.
@@ -67,9 +70,9 @@ class Process:
         try:
             with log_path.with_suffix(".stdout").open("ab") as stdout:
                 child = await asyncio.create_subprocess_exec(
-                    *dying_with_us(command.argv),
+                    *("/bin/sh", "-c", _TIE, "tied", *command.argv),
                     env={**os.environ, **command.env},
-                    stdin=asyncio.subprocess.DEVNULL,
+                    stdin=asyncio.subprocess.PIPE,
                     stdout=stdout,
                     stderr=asyncio.subprocess.PIPE,
                     start_new_session=True,  # a Ctrl-C in the terminal is ours to handle, not the child's
@@ -82,22 +85,30 @@ class Process:
     async def wait(self) -> int:
         """Wait for the end; return the exit code, negative where a signal ended it. Its whole log is read by then."""
         code = await self._child.wait()
+        self._release_watcher()
         await self._reader
         return code
 
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the child and all that it started."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.pid, number)
-
     async def stop(self, grace_s: float) -> int:
         """Ask the child to end (SIGTERM), kill it after `grace_s`; return its exit code."""
-        self.signal(signal.SIGTERM)
+        with suppress(ProcessLookupError):
+            self._child.terminate()
         try:
             return await asyncio.wait_for(asyncio.shield(self.wait()), grace_s)
         except TimeoutError:
-            self.signal(signal.SIGKILL)
+            self.kill()
             return await self.wait()
+
+    def kill(self) -> None:
+        """Kill the child and all that it started, at once."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def _release_watcher(self) -> None:
+        tie = self._child.stdin
+        if tie is not None and not tie.is_closing():
+            tie.write(b"\n")  # the child's process id may soon be somebody else's
+            tie.close()
 
     async def _read(self) -> None:
         stream = self._child.stderr
