@@ -1,0 +1,194 @@
+"""Topics: `ensure` makes the ones that a feed needs, `marketfeed topics` lists and creates them by hand.
+
+Nothing here ever shrinks, changes or deletes a topic.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType, TopicMetadata
+
+from marketfeed.errors import ConfigurationError
+from marketfeed.kafka import ANSWER_TIMEOUT_S, admin, answered
+from marketfeed.settings import KafkaSettings, Topic
+
+_UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_UNLIMITED_MS = -1
+
+# What the broker refuses because of what was asked; asking again would not help.
+_WRONG_REQUEST = frozenset(
+    {
+        KafkaError.INVALID_REPLICATION_FACTOR,
+        KafkaError.INVALID_PARTITIONS,
+        KafkaError.TOPIC_EXCEPTION,
+        KafkaError.INVALID_CONFIG,
+        KafkaError.POLICY_VIOLATION,
+    }
+)
+
+
+def ensure(kafka: KafkaSettings, topics: Sequence[Topic]) -> list[str]:
+    """Create the topics that do not exist; return their names.
+
+    Raises ConfigurationError when an existing topic has fewer partitions or replicas or keeps its records for a
+    shorter time, or when the broker refuses what is asked; Unavailable when no broker answers.
+    """
+    client = admin(kafka)
+    with answered(kafka):
+        known = client.list_topics(timeout=ANSWER_TIMEOUT_S).topics
+        there = [topic for topic in topics if topic.name in known]
+        retentions = _retentions_ms(client, [topic.name for topic in there if topic.retention_ms is not None])
+    problems = [
+        problem
+        for topic in there
+        for problem in contradictions(topic, existing(known[topic.name], retentions.get(topic.name)))
+    ]
+    if problems:
+        raise ConfigurationError("; ".join(problems))
+    return _create(client, kafka, [topic for topic in topics if topic.name not in known])
+
+
+def existing(found: TopicMetadata, retention_ms: int | None) -> Topic:
+    """Return what the broker's metadata say of a topic."""
+    replicas = min((len(part.replicas) for part in found.partitions.values()), default=0)
+    return Topic(str(found.topic), len(found.partitions), replicas, retention_ms)
+
+
+def contradictions(wanted: Topic, found: Topic) -> list[str]:
+    """Return why an existing topic cannot serve as the wanted one; more than is wanted is always fine."""
+    problems = []
+    if found.partitions < wanted.partitions:
+        problems.append(f"topic {wanted.name} has {found.partitions} partitions, {wanted.partitions} are asked for")
+    if found.replicas < wanted.replicas:
+        problems.append(f"topic {wanted.name} has {found.replicas} replicas, {wanted.replicas} are asked for")
+    if _shorter(found.retention_ms, wanted.retention_ms):
+        problems.append(
+            f"topic {wanted.name} keeps records for {render_duration(found.retention_ms)}, "
+            f"{render_duration(wanted.retention_ms)} are asked for"
+        )
+    return problems
+
+
+def _shorter(found_ms: int | None, wanted_ms: int | None) -> bool:
+    if found_ms is None or wanted_ms is None or found_ms == _UNLIMITED_MS:
+        return False
+    return wanted_ms == _UNLIMITED_MS or found_ms < wanted_ms
+
+
+def parse_duration_ms(text: str) -> int:
+    """Read `7d`, `12h`, `30m`, `45s` or `unlimited` as milliseconds; raises ConfigurationError."""
+    if text == "unlimited":
+        return _UNLIMITED_MS
+    found = re.fullmatch(r"([0-9]+)([smhd])", text, re.ASCII)
+    if found is None:
+        raise ConfigurationError(f"{text!r} is not a duration: write 7d, 12h, 30m, 45s or unlimited")
+    return int(found[1]) * _UNITS_MS[found[2]]
+
+
+def render_duration(milliseconds: int | None) -> str:
+    """Write a duration in its largest whole unit; None is the broker's default."""
+    if milliseconds is None:
+        return "the broker's default"
+    if milliseconds == _UNLIMITED_MS:
+        return "unlimited"
+    for unit, size in reversed(_UNITS_MS.items()):
+        if milliseconds % size == 0:
+            return f"{milliseconds // size}{unit}"
+    return f"{milliseconds}ms"
+
+
+def _create(client: AdminClient, kafka: KafkaSettings, topics: Sequence[Topic]) -> list[str]:
+    """Create topics; one that somebody else created in the meantime is not a failure."""
+    if not topics:
+        return []
+    created = []
+    answers = client.create_topics([_new_topic(topic) for topic in topics], request_timeout=ANSWER_TIMEOUT_S)
+    with answered(kafka):
+        for name, future in answers.items():
+            try:
+                future.result()
+                created.append(name)
+            except KafkaException as failure:
+                error: KafkaError = failure.args[0]
+                if error.code() in _WRONG_REQUEST:
+                    raise ConfigurationError(f"topic {name}: {error.str()}") from None
+                if error.code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise
+    return created
+
+
+def _new_topic(topic: Topic) -> NewTopic:
+    config = {} if topic.retention_ms is None else {"retention.ms": str(topic.retention_ms)}
+    return NewTopic(topic.name, topic.partitions, topic.replicas, config=config)
+
+
+def _retentions_ms(client: AdminClient, names: Sequence[str]) -> dict[str, int]:
+    """Ask for how long each topic keeps its records, in ms."""
+    if not names:
+        return {}
+    asked = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+    answers = client.describe_configs(asked, request_timeout=ANSWER_TIMEOUT_S)
+    return {resource.name: int(future.result()["retention.ms"].value) for resource, future in answers.items()}
+
+
+@click.group()
+@click.option("--bootstrap-servers", help="host:port of the brokers [default: $KAFKA_BOOTSTRAP_SERVERS]")
+@click.pass_context
+def command(context: click.Context, bootstrap_servers: str | None) -> None:
+    """List and create Kafka topics. Security settings come from the KAFKA_* variables."""
+    context.obj = kafka_from_environment(bootstrap_servers)
+
+
+def kafka_from_environment(bootstrap_servers: str | None) -> KafkaSettings:
+    """Return the KAFKA_* variables' settings, with the command line's brokers where they are given."""
+    given = {} if bootstrap_servers is None else {KafkaSettings.variable("bootstrap_servers"): bootstrap_servers}
+    return KafkaSettings.from_env({**os.environ, **given}, lambda path: Path(path).read_text())
+
+
+@command.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+@click.pass_obj
+def list_command(kafka: KafkaSettings, as_json: bool) -> None:  # noqa: FBT001 - click passes a flag by name
+    """Print every topic with its partitions, replicas and retention."""
+    client = admin(kafka)
+    with answered(kafka):
+        known = client.list_topics(timeout=ANSWER_TIMEOUT_S).topics
+        names = sorted(name for name in known if not name.startswith("__"))  # Kafka's own
+        retentions = _retentions_ms(client, names)
+    topics = [existing(known[name], retentions[name]) for name in names]
+    click.echo(json.dumps([dataclasses.asdict(topic) for topic in topics]) if as_json else _as_table(topics))
+
+
+def _as_table(topics: Sequence[Topic]) -> str:
+    width = max((len(topic.name) for topic in topics), default=0)
+    header = f"{'TOPIC':<{max(width, 5)}}  PARTITIONS  REPLICAS  RETENTION"
+    rows = [
+        f"{topic.name:<{max(width, 5)}}  {topic.partitions:>10}  {topic.replicas:>8}  "
+        f"{render_duration(topic.retention_ms)}"
+        for topic in topics
+    ]
+    return "\n".join([header, *rows])
+
+
+@command.command("create")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.option("--partitions", type=click.IntRange(min=1), default=3, show_default=True)
+@click.option("--replicas", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--retention", default="7d", show_default=True, help="As 7d, 12h, 30m, 45s or unlimited.")
+@click.pass_obj
+def create_command(
+    kafka: KafkaSettings, names: tuple[str, ...], partitions: int, replicas: int, retention: str
+) -> None:
+    """Create the topics that do not exist yet; running it again changes nothing."""
+    retention_ms = parse_duration_ms(retention)
+    created = ensure(kafka, [Topic(name, partitions, replicas, retention_ms) for name in dict.fromkeys(names)])
+    for name in dict.fromkeys(names):
+        click.echo(f"{name}: {'created' if name in created else 'exists'}")
