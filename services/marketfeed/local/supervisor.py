@@ -36,15 +36,15 @@ class State(StrEnum):
 
 
 class Observer(Protocol):
-    """Who is told what happens to services; called in the event loop, must not block."""
+    """Who is told what happens to services, by their names; called in the event loop, must not block."""
 
-    def listening(self, service: Service, entry: Entry) -> None:
+    def listening(self, name: str, entry: Entry) -> None:
         """Take note that the service answers; `entry` holds its URLs. Called again after each restart."""
 
-    def trouble(self, service: Service, text: str) -> None:
+    def trouble(self, name: str, text: str) -> None:
         """Show a person a warning or an error from the log, or a death."""
 
-    def gave_up(self, service: Service, error: MarketfeedError) -> None:
+    def gave_up(self, name: str, error: MarketfeedError) -> None:
         """Take note that the service will not be started again."""
 
 
@@ -56,8 +56,13 @@ def next_attempt(attempt: int, ran_s: float) -> int:
 class Service:
     """One supervised process. `start` it once, `stop` it once; `url` is None until it listens."""
 
-    def __init__(self, name: str, command: Callable[[], Command], logs: Path, observer: Observer) -> None:
-        """Prepare the service `name`; `command` is asked anew for each start, `logs` is the folder of its log."""
+    def __init__(
+        self, name: str, command: Callable[[], Command], logs: Path, observer: Observer, *, restart: bool = True
+    ) -> None:
+        """Prepare the service `name`; `command` is asked anew for each start, `logs` is the folder of its log.
+
+        Without `restart`, its first death is its last.
+        """
         self.name = name
         self.log_path = logs / f"{name}.log"
         self.state = State.STARTING
@@ -66,6 +71,7 @@ class Service:
         self.restarts = 0
         self._command = command
         self._observer = observer
+        self._restart = restart
         self._child: Child | None = None
         self._task: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
@@ -106,14 +112,16 @@ class Service:
                 self._clean = code == 0
                 return
             if code == BAD_CONFIGURATION:
-                self.state = State.FAILED
-                self._observer.gave_up(self, ConfigurationError(f"{self.name}: {words}"))
+                self._give_up(ConfigurationError(f"{self.name}: {words}"))
+                return
+            if not self._restart:
+                self._give_up(MarketfeedError(f"{self.name}: {ending(code)} ({words}); its log is {self.log_path}"))
                 return
             attempt = next_attempt(attempt, time.monotonic() - started)
             delay_s = backoff_s(attempt, BACKOFF_FIRST_S, BACKOFF_MAX_S, random.random())  # noqa: S311 - jitter
             self.state = State.RESTARTING
             self.restarts += 1
-            self._observer.trouble(self, f"{ending(code)} ({words}); starting it again in {delay_s:.1f} s")
+            self._observer.trouble(self.name, f"{ending(code)} ({words}); starting it again in {delay_s:.1f} s")
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), delay_s)
                 return
@@ -136,13 +144,17 @@ class Service:
         self._listening.clear()
         return code, reason(child.last_lines)
 
+    def _give_up(self, error: MarketfeedError) -> None:
+        self.state = State.FAILED
+        self._observer.gave_up(self.name, error)
+
     def _take(self, entry: Entry) -> None:
         if entry.get("action") == "listening":
             self.state, self.url = State.RUNNING, entry.get("url") or entry.get("rest")
             self._listening.set()
-            self._observer.listening(self, entry)
+            self._observer.listening(self.name, entry)
         elif entry.get("level") in ("warning", "error"):
-            self._observer.trouble(self, readable(entry))
+            self._observer.trouble(self.name, readable(entry))
 
 
 def ending(code: int) -> str:
