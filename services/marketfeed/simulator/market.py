@@ -1,0 +1,139 @@
+"""The synthetic market: symbols whose orders and quotes come in bursts and move a book. Pure and seeded.
+
+One seed, one set of symbols, one rate and one beginning give the same bytes on every machine. Payloads are Binance's
+(reference: binance-spot-api-docs, web-socket-streams.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from heapq import heapify, heapreplace
+from random import Random
+from zlib import crc32
+
+from marketfeed.simulator.arrivals import Arrivals
+from marketfeed.simulator.book import LEVELS, PRINTS, Book, Ladder
+from marketfeed.simulator.instruments import Instrument, digits, streams_of
+from marketfeed.simulator.source import Depth, Issued
+
+CHANNELS = ("trade", "aggTrade", "bookTicker")
+
+ORDER_SHARE = 0.35  # of the events that change a best price, the share that are taker orders
+
+_MEAN_LEVELS = sum(LEVELS) / len(LEVELS)
+_MEAN_PRINTS = sum(PRINTS) / len(PRINTS)
+RECORDS_PER_EVENT = 1 + ORDER_SHARE * _MEAN_LEVELS * (1 + _MEAN_PRINTS)
+"""Mean number of payloads of one event: a bookTicker and, for an order, its aggTrades and their trades."""
+
+_MATCHING_MS = 3  # a payload's event time `E` lags its trade time `T` by up to this
+
+_TRADE = b'{"e":"trade","E":%d,"s":"%b","t":%d,"p":"%b","q":"%b","T":%d,"m":%b,"M":true}'
+_AGG_TRADE = b'{"e":"aggTrade","E":%d,"s":"%b","a":%d,"p":"%b","q":"%b","f":%d,"l":%d,"T":%d,"m":%b,"M":true}'
+_BOOK_TICKER = b'{"u":%d,"s":"%b","b":"%b","B":"%b","a":"%b","A":"%b"}'
+
+
+class _Listing:
+    """One symbol's market: its book, its id counters and the payloads it issues."""
+
+    def __init__(self, listed: Instrument, rate_per_s: float, seed: int) -> None:
+        mark = crc32(listed.symbol.encode())
+        # Not for secrets: a market that can be repeated is the point.
+        random = Random(f"{seed} {listed.symbol}")  # noqa: S311
+        self._draw = random.random
+        self._name = listed.symbol.encode()
+        self._tick, self._step = listed.tick, listed.step
+        self._trade_stream, self._agg_stream, self._book_stream = streams_of([listed], CHANNELS)
+        # Ids of a market that has traded for years; trades outnumber their aggregates.
+        self._trade_id = 1_000_000_000 + mark % 4_000_000_000
+        self._agg_id = self._trade_id * 7 // 10
+        self._book = Book(listed.opening, 10_000_000_000 + mark * 13, random)
+        self._arrivals = Arrivals(rate_per_s / RECORDS_PER_EVENT, random)
+        self._traded_ms = 0
+
+    def next_time(self) -> float:
+        """Return when the next event happens, ms after the beginning."""
+        return self._arrivals.next()
+
+    def happen(self, event_ms: int) -> list[Issued]:
+        """Let one event happen at this event time (ms since 1970)."""
+        issued: list[Issued] = []
+        if self._draw() < ORDER_SHARE:
+            self._order(event_ms, issued.append)
+        else:
+            self._book.quote()
+        issued.append(self._book_ticker(event_ms))
+        return issued
+
+    def depth(self, limit: int) -> Depth:
+        """Return the book's best levels."""
+        return Depth(self._book.update_id, self._levels(self._book.bids, limit), self._levels(self._book.asks, limit))
+
+    def _order(self, event_ms: int, issue: Callable[[Issued], None]) -> None:
+        """Let one taker order trade: the prints at each price, then the aggregate of them."""
+        side, fills = self._book.trade()
+        maker_bought = b"false" if side == "buy" else b"true"
+        name = self._name
+        self._traded_ms = time_ms = max(self._traded_ms, event_ms - int(self._draw() * _MATCHING_MS))
+        for fill in fills:
+            price = digits(fill.price * self._tick).encode()
+            first = self._trade_id
+            for quantity in fill.prints:
+                text = digits(quantity * self._step).encode()
+                payload = _TRADE % (event_ms, name, self._trade_id, price, text, time_ms, maker_bought)
+                issue(Issued(self._trade_stream, self._trade_id, time_ms, payload))
+                self._trade_id += 1
+            text = digits(sum(fill.prints) * self._step).encode()
+            last = self._trade_id - 1
+            payload = _AGG_TRADE % (event_ms, name, self._agg_id, price, text, first, last, time_ms, maker_bought)
+            issue(Issued(self._agg_stream, self._agg_id, time_ms, payload))
+            self._agg_id += 1
+
+    def _book_ticker(self, event_ms: int) -> Issued:
+        book = self._book
+        bid, ask = book.bids[-1], book.asks[-1]
+        payload = _BOOK_TICKER % (
+            book.update_id,
+            self._name,
+            digits(bid[0] * self._tick).encode(),
+            digits(bid[1] * self._step).encode(),
+            digits(ask[0] * self._tick).encode(),
+            digits(ask[1] * self._step).encode(),
+        )
+        return Issued(self._book_stream, book.update_id, event_ms, payload)
+
+    def _levels(self, ladder: Ladder, limit: int) -> list[tuple[str, str]]:
+        return [(digits(price * self._tick), digits(size * self._step)) for price, size in ladder[: -limit - 1 : -1]]
+
+
+class Market:
+    """All symbols together, `rate_per_s` payloads a second in the mean, shared out by the instruments' weights."""
+
+    def __init__(self, instruments: Sequence[Instrument], rate_per_s: float, seed: int) -> None:
+        weights = sum(listed.weight for listed in instruments)
+        self.symbols = [listed.symbol for listed in instruments]
+        self.streams = streams_of(instruments, CHANNELS)
+        self._listings = [_Listing(listed, rate_per_s * listed.weight / weights, seed) for listed in instruments]
+        self._index = dict(zip(self.symbols, self._listings, strict=True))
+        self._agenda = [(listing.next_time(), number) for number, listing in enumerate(self._listings)]
+        heapify(self._agenda)
+        self._began_ms = 0
+
+    def begin(self, now_ms: int) -> None:
+        """Open the market at this time."""
+        self._began_ms = now_ms
+
+    def due(self) -> float:
+        """Return when the next event happens; a synthetic market never ends."""
+        return self._agenda[0][0]
+
+    def step(self) -> list[Issued]:
+        """Let the next event happen."""
+        at, number = self._agenda[0]
+        listing = self._listings[number]
+        issued = listing.happen(self._began_ms + int(at))
+        heapreplace(self._agenda, (listing.next_time(), number))
+        return issued
+
+    def depth(self, symbol: str, limit: int) -> Depth:
+        """Return the symbol's book as of its last event."""
+        return self._index[symbol].depth(limit)

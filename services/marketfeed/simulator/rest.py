@@ -1,0 +1,69 @@
+"""The simulated venue's REST server: aiohttp around the pure answers of `answers`."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from time import time
+
+import msgspec
+from aiohttp import web
+
+from marketfeed.simulator.answers import Answer, Answers, Refused
+from marketfeed.simulator.limits import Charge, RestLimits, WeightBudget
+
+_HEADERS = {"Content-Type": "application/json;charset=UTF-8"}
+_encode = msgspec.json.encode
+
+
+class RestServer:
+    """Serves `/api/v3/*` within the venue's limits, and `/simulator/state` without any."""
+
+    def __init__(self, answers: Answers, limits: RestLimits, state: Callable[[], object]) -> None:
+        self._answers, self._state = answers, state
+        self._budgets: defaultdict[str, WeightBudget] = defaultdict(lambda: WeightBudget(limits))
+        app = web.Application()
+        app.router.add_get("/api/v3/{endpoint}", self._api)
+        app.router.add_get("/simulator/state", self._show_state)
+        self._runner = web.AppRunner(app, access_log=None)
+
+    async def start(self, host: str, port: int) -> str:
+        """Listen and return the base URL."""
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, host, port)
+        await site.start()
+        return f"http://{host}:{self._runner.addresses[0][1]}"
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        await self._runner.cleanup()
+
+    async def _show_state(self, _: web.Request) -> web.Response:
+        return web.Response(body=_encode(self._state()), headers=_HEADERS)
+
+    async def _api(self, request: web.Request) -> web.Response:
+        name = request.match_info["endpoint"]
+        weight = self._answers.weight(name, request.query)
+        if weight is None:
+            return web.Response(status=404, body=b"<html><body><h2>404 Not found</h2></body></html>\n")
+        now = time()
+        charge = self._budgets[request.remote or ""].charge(weight, now)
+        headers = _HEADERS | {"X-MBX-USED-WEIGHT": str(charge.used), "X-MBX-USED-WEIGHT-1M": str(charge.used)}
+        if charge.status != 200:  # noqa: PLR2004 - HTTP's own number
+            headers["Retry-After"] = str(charge.retry_after_s)
+            return web.Response(status=charge.status, body=_encode(self._limited(charge, now)), headers=headers)
+        try:
+            answer: Answer = self._answers.answer(name, request.query, int(now * 1000))
+        except Refused as refused:
+            return web.Response(status=400, body=_encode(refused.body), headers=headers)
+        return web.Response(body=_encode(answer), headers=headers)
+
+    def _limited(self, charge: Charge, now: float) -> dict[str, object]:
+        """Return the venue's words for 429 and 418."""
+        advice = "Please use WebSocket Streams for live updates to avoid"
+        if charge.status == 418:  # noqa: PLR2004
+            until = int((now + charge.retry_after_s) * 1000)
+            return {"code": -1003, "msg": f"Way too much request weight used; IP banned until {until}. {advice} bans."}
+        limit = self._answers.weight_limit
+        text = f"Too much request weight used; current limit is {limit} request weight per 1 MINUTE. {advice} polling the API."
+        return {"code": -1003, "msg": text}
