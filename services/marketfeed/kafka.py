@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from marketfeed.errors import ConfigurationError, Unavailable
 from marketfeed.logs import logger
@@ -123,23 +123,19 @@ def group_lag(kafka: KafkaSettings, group: str, topics: Sequence[str]) -> int:
 
     A partition without a committed offset counts from its first record. Raises Unavailable.
     """
-    client = admin(kafka)
-    with answered(kafka):
-        known = client.list_topics(timeout=ANSWER_TIMEOUT_S).topics
-        wanted = ConsumerGroupTopicPartitions(
-            group,
-            [TopicPartition(name, number) for name in topics if name in known for number in known[name].partitions],
-        )
-        if not wanted.topic_partitions:
-            return 0
-        committed = client.list_consumer_group_offsets([wanted], request_timeout=ANSWER_TIMEOUT_S)[group].result()
-        partitions = committed.topic_partitions
-        first = _offsets(client, partitions, OffsetSpec.earliest())
-        last = _offsets(client, partitions, OffsetSpec.latest())
-    return sum(
-        max(0, end - (part.offset if part.offset >= 0 else start))
-        for part, start, end in zip(partitions, first, last, strict=True)
-    )
+    # A consumer that never subscribes only asks. The admin API's list_consumer_group_offsets is no choice: in
+    # confluent-kafka 2.16 it ends the process with a segmentation fault where the broker has no coordinator yet.
+    asking = consumer(consumer_config(kafka, group, "earliest"))
+    try:
+        with answered(kafka):
+            known = asking.list_topics(timeout=ANSWER_TIMEOUT_S).topics
+            partitions = [
+                TopicPartition(name, number) for name in topics if name in known for number in known[name].partitions
+            ]
+            committed = asking.committed(partitions, timeout=ANSWER_TIMEOUT_S)
+            return sum(_behind(asking, partition) for partition in committed)
+    finally:
+        asking.close()
 
 
 @contextmanager
@@ -155,11 +151,11 @@ def answered(kafka: KafkaSettings) -> Iterator[None]:
         raise Unavailable(f"Kafka at {where} refuses: {error.str().strip()}") from None
 
 
-def _offsets(client: AdminClient, partitions: Sequence[TopicPartition], spec: OffsetSpec) -> list[int]:
-    """Ask for one offset of each partition, in the given order."""
-    asked = {TopicPartition(part.topic, part.partition): spec for part in partitions}
-    answers = client.list_offsets(asked, request_timeout=ANSWER_TIMEOUT_S)
-    return [future.result().offset for future in answers.values()]
+def _behind(asking: Consumer, committed: TopicPartition) -> int:
+    """Return the records of one partition past its committed offset; a negative offset is none."""
+    first, end = asking.get_watermark_offsets(committed, timeout=ANSWER_TIMEOUT_S)
+    start = committed.offset if committed.offset >= 0 else first
+    return max(0, end - start)
 
 
 def _make(client: Callable[[dict[str, Any]], _Client], config: Mapping[str, Any]) -> _Client:
