@@ -1,0 +1,113 @@
+"""The scalar types of a MarketFeed: names, durations, URLs and references, each with the text that says what is right.
+
+What does not live here: the sections of a MarketFeed (models) and rules over several fields (rules).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, WithJsonSchema
+from pydantic.alias_generators import to_camel
+from pydantic_core import core_schema
+
+_DURATION = r"^[1-9][0-9]{0,8}(ms|s|m|h|d)$"
+_NAME = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
+_SECRET_NAME = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"  # noqa: S105 - the shape of a name
+_SECRET_KEY = r"^[-._a-zA-Z0-9]{1,253}$"  # noqa: S105 - the shape of a name
+_SYMBOL = r"^[A-Z0-9][-_./A-Z0-9]{0,39}$"
+_TOPIC = r"^[a-zA-Z0-9_-][a-zA-Z0-9._-]{0,248}$"
+_GROUP = r"^[^\s]{1,255}$"
+_WEBSOCKET_URL = r"^wss?://[^\s/?#]+(/[^\s?#]*)?$"
+_HTTP_URL = r"^https?://[^\s/?#]+(/[^\s?#]*)?$"
+_BROKERS = r"^[^\s,:]+:[0-9]{1,5}(,[^\s,:]+:[0-9]{1,5})*$"
+_HEADER = r"^[^\s,=]+=[^,]*$"
+
+MEANING = {
+    _DURATION: "a duration: a whole number and one unit of ms, s, m, h or d, as in 2s or 7d",
+    _NAME: "a name: up to 63 lower-case letters, digits and inner '-', as in binance-spot",
+    _SECRET_NAME: "the name of a secret: lower-case letters, digits, '-' and '.', as in timescale",
+    _SECRET_KEY: "a key inside a secret: letters, digits, '-', '_' and '.', as in dsn",
+    _SYMBOL: "a symbol: the venue's own name in upper case, as in BTCUSDT",
+    _TOPIC: "a Kafka topic: up to 249 letters, digits, '.', '_' and '-', not starting with '.', as in binance.trades",
+    _GROUP: "a consumer group: text without blanks, as in binance-buffer",
+    _WEBSOCKET_URL: "a websocket URL without a query, as in wss://stream.binance.com:9443",
+    _HTTP_URL: "an HTTP URL without a query, as in https://api.binance.com",
+    _BROKERS: "brokers as host:port, comma-separated, as in kafka-kafka-bootstrap.kafka:9092",
+    _HEADER: "a header as name=value without commas, as in environment=production",
+}
+"""What each pattern means, for people."""
+
+_MILLISECONDS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+
+class Duration(str):
+    """A length of time as a person writes it, above zero: `250ms`, `2s`, `1m`, `23h`, `7d`."""
+
+    __slots__ = ()
+
+    @property
+    def milliseconds(self) -> int:
+        """Return the length in ms."""
+        number = self.rstrip("dhms")
+        return int(number) * _MILLISECONDS[self.removeprefix(number)]
+
+    @property
+    def seconds(self) -> float:
+        """Return the length in s."""
+        return self.milliseconds / 1000
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        """Validate as text of the one pattern, which the JSON schema shows too."""
+        del source, handler
+        text = core_schema.str_schema(pattern=_DURATION, strict=True)
+        return core_schema.no_info_after_validator_function(cls, text, serialization=core_schema.to_string_ser_schema())
+
+
+Name = Annotated[str, Field(pattern=_NAME)]
+SecretName = Annotated[str, Field(pattern=_SECRET_NAME)]
+SecretKey = Annotated[str, Field(pattern=_SECRET_KEY)]
+Symbol = Annotated[str, Field(pattern=_SYMBOL)]
+TopicName = Annotated[str, Field(pattern=_TOPIC)]
+GroupName = Annotated[str, Field(pattern=_GROUP)]
+WebsocketUrl = Annotated[str, Field(pattern=_WEBSOCKET_URL)]
+HttpUrl = Annotated[str, Field(pattern=_HTTP_URL)]
+Brokers = Annotated[str, Field(pattern=_BROKERS)]
+Header = Annotated[str, Field(pattern=_HEADER)]
+
+FreeForm = Annotated[dict[str, Any], WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True})]
+"""A map that is passed on as it is; whoever receives it checks it."""
+
+
+class Section(BaseModel):
+    """Base of every part of a MarketFeed: camelCase names in documents, frozen, and nothing unknown."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        allow_inf_nan=False,
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        use_attribute_docstrings=True,
+    )
+
+
+class SecretReference(Section):
+    """One value in a secret of the feed's namespace."""
+
+    name: SecretName
+    """Name of the secret."""
+    key: SecretKey
+    """Key of the value inside the secret."""
+
+
+class CredentialsReference(Section):
+    """A user and its password in one secret of the feed's namespace."""
+
+    name: SecretName
+    """Name of the secret."""
+    username_key: SecretKey = "username"
+    """Key of the user's name."""
+    password_key: SecretKey = "password"  # noqa: S105 - the name of a key
+    """Key of the password."""

@@ -1,0 +1,325 @@
+"""What a feed needs, as a value: topics, shards, consumers, analytics and connections.
+
+Two shells read a plan, the operator and the local runner; it holds no word of either's world. Plans compare by value.
+What does not live here: how a plan is shown (describe) and how it is carried out (the shells).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from marketfeed.errors import ConfigurationError
+from marketfeed.events import Stream
+from marketfeed.exchanges import venue
+from marketfeed.settings import (
+    ConsumerSettings,
+    HttpSettings,
+    IngestorSettings,
+    KafkaSettings,
+    ProducerSettings,
+    Secret,
+    Topic,
+)
+from marketfeed_operator import names, shards
+from marketfeed_operator.models import MarketFeed, Sink, Spec
+from marketfeed_operator.rules import DATABASES
+from marketfeed_operator.support import ignored, refused
+
+
+@dataclass(frozen=True, kw_only=True)
+class Defaults:
+    """What an installation decides where a feed says nothing."""
+
+    bootstrap_servers: str = "kafka-kafka-bootstrap.kafka:9092"
+    streams_file: str = "/etc/marketfeed/streams/streams.json"
+    ca_file: str = "/etc/marketfeed/kafka-ca/ca.crt"
+    ingestor_port: int = 8081
+    consumer_port: int = 8082
+
+
+_DEFAULTS = Defaults()
+
+
+@dataclass(frozen=True, slots=True)
+class SecretVariable:
+    """A variable that a process must find set from a secret; the plan itself holds no secret value."""
+
+    variable: str
+    name: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class SecretFile:
+    """A file that a process must find filled from a secret."""
+
+    path: str
+    name: str
+    key: str
+
+
+SecretUse = SecretVariable | SecretFile
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One ingestor and the streams that it holds."""
+
+    name: str
+    streams: tuple[Stream, ...]
+    settings: IngestorSettings
+    secrets: tuple[SecretUse, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """The processes that fill one sink; `replicas` of them share the topics' partitions."""
+
+    name: str
+    sink: str
+    type: str
+    replicas: int
+    settings: ConsumerSettings
+    secrets: tuple[SecretUse, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnalyticsJob:
+    """The streaming job: what it reads, how it groups, when it flags, and where its results go."""
+
+    name: str
+    topics: tuple[str, ...]
+    sink: str
+    trade_window_ms: int
+    spread_window_ms: int
+    watermark_ms: int
+    trigger_ms: int
+    volatility: float  # standard deviation of a window's prices, as a share of their volume-weighted mean
+    volume_spike: float  # multiple of the symbol's own five minutes before
+    spread: float  # average spread as a multiple of the window's least
+    executors: int
+    checkpoint: str | None
+    secrets: tuple[SecretUse, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """Websocket connections that the feed holds, beside what its venue allows."""
+
+    needed: int
+    streams: int
+    streams_per_connection: int  # that the venue allows
+    attempts: int  # that the venue allows one egress address per `window_s`
+    window_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that one feed needs."""
+
+    feed: str
+    exchange: str
+    suspended: bool
+    topics: tuple[Topic, ...]
+    shards: tuple[Shard, ...]
+    consumers: tuple[Consumer, ...]
+    analytics: AnalyticsJob | None
+    connections: Connections
+    warnings: tuple[str, ...]
+
+
+def plan(feed: MarketFeed, defaults: Defaults = _DEFAULTS) -> Plan:
+    """Return what the feed needs.
+
+    Raises ConfigurationError when it needs more than it allows itself, or what this version cannot do.
+    """
+    problems = refused(feed)
+    if problems:
+        raise ConfigurationError("; ".join(map(str, problems)))
+    symbols, notes = _symbols(feed.spec)
+    streams = [Stream(symbol, channel) for symbol in symbols for channel in feed.spec.channels]
+    placement = shards.place(streams, feed.spec.ingest.streams_per_shard, feed.spec.ingest.max_shards)
+    connections = _connections(feed.spec, len(placement), len(streams))
+    return Plan(
+        feed=feed.metadata.name,
+        exchange=feed.spec.exchange,
+        suspended=feed.spec.suspend,
+        topics=_topics(feed.spec),
+        shards=tuple(_shard(feed, index, held, defaults) for index, held in enumerate(placement)),
+        consumers=tuple(_consumer(feed, sink, defaults) for sink in feed.spec.sinks if feed.spec.kafka.enabled),
+        analytics=_analytics(feed, defaults),
+        connections=connections,
+        warnings=(*notes, *_warnings(feed.spec, connections), *ignored(feed)),
+    )
+
+
+def _symbols(spec: Spec) -> tuple[tuple[str, ...], list[str]]:
+    """Return the symbols to record and what must be said about how they were found."""
+    if spec.discovery is None:
+        return spec.symbols, []
+    if spec.symbols:
+        return spec.symbols, ["spec.discovery is not asked: only the symbols of spec.symbols are recorded"]
+    if not spec.discovery.fallback:
+        raise ConfigurationError(
+            "spec.discovery is not asked by this version, and its fallback is empty: "
+            "list symbols in spec.symbols or spec.discovery.fallback"
+        )
+    return spec.discovery.fallback, ["spec.discovery is not asked: the symbols of its fallback are recorded"]
+
+
+def _connections(spec: Spec, needed: int, streams: int) -> Connections:
+    limits = venue(spec.exchange).limits
+    return Connections(
+        needed=needed,
+        streams=streams,
+        streams_per_connection=limits.streams_per_connection,
+        attempts=limits.connection_attempts,
+        window_s=limits.connection_window_s,
+    )
+
+
+def _topics(spec: Spec) -> tuple[Topic, ...]:
+    """Return the topics to be; dead letters get as many partitions, as tools that keep partition numbers expect."""
+    if not spec.kafka.enabled:
+        return ()
+    wanted = spec.kafka.topics
+    kept = dict.fromkeys(spec.record_topics, wanted.retention)
+    kept[spec.dead_letter_topic] = spec.dead_letter.retention
+    return tuple(
+        Topic(name, wanted.partitions, wanted.replicas, retention.milliseconds) for name, retention in kept.items()
+    )
+
+
+def _shard(feed: MarketFeed, index: int, held: tuple[Stream, ...], defaults: Defaults) -> Shard:
+    spec, name = feed.spec, names.shard(feed.metadata.name, index)
+    home = venue(spec.exchange)
+    settings = IngestorSettings(
+        feed=feed.metadata.name,
+        shard=name,
+        exchange=spec.exchange,
+        websocket_url=spec.endpoints.websocket or home.websocket_url,
+        rest_urls=spec.endpoints.rest or home.rest_urls,
+        streams_file=defaults.streams_file,
+        topics={str(channel): spec.topic(channel) for channel in spec.channels},
+        key=spec.kafka.key,
+        dead_letter_topic=spec.dead_letter_topic,
+        publisher=_publisher(spec),
+        kafka=_kafka(spec, defaults) if spec.kafka.enabled else None,
+        producer=_producer(spec),
+        http=HttpSettings(port=defaults.ingestor_port),
+    )
+    return Shard(name, held, settings, _kafka_secrets(spec, defaults) if spec.kafka.enabled else ())
+
+
+def _publisher(spec: Spec) -> Literal["kafka", "stdout", "null"]:
+    if spec.kafka.enabled:
+        return "kafka"
+    return "stdout" if any(sink.type == "stdout" for sink in spec.sinks) else "null"
+
+
+def _kafka(spec: Spec, defaults: Defaults) -> KafkaSettings:
+    """Return how to reach the brokers, without user and password, which only a shell can fetch."""
+    security = spec.kafka.security
+    return KafkaSettings(
+        bootstrap_servers=spec.kafka.bootstrap_servers or defaults.bootstrap_servers,
+        security_protocol=security.protocol,
+        sasl_mechanism=security.mechanism,
+        ca_file=defaults.ca_file if security.ca_secret_ref else None,
+    )
+
+
+def _kafka_secrets(spec: Spec, defaults: Defaults) -> tuple[SecretUse, ...]:
+    security = spec.kafka.security
+    found: list[SecretUse] = []
+    if (credentials := security.credentials_secret_ref) is not None:
+        user, password = KafkaSettings.variable("sasl_username"), KafkaSettings.variable("sasl_password")
+        found.append(SecretVariable(user, credentials.name, credentials.username_key))
+        found.append(SecretVariable(password, credentials.name, credentials.password_key))
+    if (authority := security.ca_secret_ref) is not None:
+        found.append(SecretFile(defaults.ca_file, authority.name, authority.key))
+    return tuple(found)
+
+
+def _producer(spec: Spec) -> ProducerSettings:
+    wanted = spec.kafka.producer
+    return ProducerSettings(
+        acks=wanted.acks,
+        compression=wanted.compression,
+        linger_ms=wanted.linger_ms,
+        batch_bytes=wanted.batch_bytes,
+        max_in_flight=wanted.max_in_flight,
+        retries=wanted.retries,
+        queue_bytes=wanted.queue_bytes,
+        headers=wanted.headers,
+    )
+
+
+def _consumer(feed: MarketFeed, sink: Sink, defaults: Defaults) -> Consumer:
+    spec, name = feed.spec, feed.metadata.name
+    settings = ConsumerSettings(
+        feed=name,
+        sink=sink.name,
+        sink_type=cast("Literal['timescaledb', 'postgresql']", sink.type),  # `refused` let no other type through
+        topics=spec.record_topics,
+        group=sink.consumer_group or names.consumer_group(name, sink.name),
+        dsn=Secret(),
+        dead_letter_topic=spec.dead_letter_topic,
+        auto_offset_reset=sink.auto_offset_reset,
+        batch_rows=sink.batch.rows,
+        batch_max_delay_ms=sink.batch.max_delay.milliseconds,
+        kafka=_kafka(spec, defaults),
+        http=HttpSettings(port=defaults.consumer_port),
+    )
+    secrets = (*_kafka_secrets(spec, defaults), *_dsn(sink))
+    return Consumer(names.consumer(name, sink.name), sink.name, sink.type, sink.replicas, settings, secrets)
+
+
+def _dsn(sink: Sink) -> tuple[SecretUse, ...]:
+    if sink.secret_ref is None:
+        return ()
+    return (SecretVariable(ConsumerSettings.variable("dsn"), sink.secret_ref.name, sink.secret_ref.key),)
+
+
+def _analytics(feed: MarketFeed, defaults: Defaults) -> AnalyticsJob | None:
+    spec, wanted = feed.spec, feed.spec.analytics
+    if wanted is None or not wanted.enabled:
+        return None
+    sink = next(sink for sink in spec.sinks if sink.type in DATABASES and wanted.sink in (None, sink.name))
+    return AnalyticsJob(
+        name=names.analytics(feed.metadata.name),
+        topics=spec.record_topics,
+        sink=sink.name,
+        trade_window_ms=wanted.trade_window.milliseconds,
+        spread_window_ms=wanted.spread_window.milliseconds,
+        watermark_ms=wanted.watermark.milliseconds,
+        trigger_ms=wanted.trigger.milliseconds,
+        volatility=wanted.alerts.volatility,
+        volume_spike=wanted.alerts.volume_spike,
+        spread=wanted.alerts.spread,
+        executors=wanted.executor.instances,
+        checkpoint=wanted.checkpoint.location,
+        secrets=(*_kafka_secrets(spec, defaults), *_dsn(sink)),
+    )
+
+
+def _warnings(spec: Spec, connections: Connections) -> list[str]:
+    """Return what works and is probably not meant."""
+    found: list[str] = []
+    if 2 * connections.needed > connections.attempts:
+        found.append(
+            f"{connections.needed} connections, each replaced by a second one when it is rotated, come above the "
+            f"{connections.attempts} that {spec.exchange} allows one address per {connections.window_s:g} s"
+        )
+    if not spec.sinks:
+        found.append(
+            "spec.sinks is empty: records are kept in Kafka alone"
+            if spec.kafka.enabled
+            else "records go nowhere: spec.kafka.enabled is false and spec.sinks is empty"
+        )
+    found.extend(
+        f"sink {sink.name}: {sink.replicas} replicas share {spec.kafka.topics.partitions} partitions; the rest is idle"
+        for sink in spec.sinks
+        if spec.kafka.enabled and sink.replicas > spec.kafka.topics.partitions
+    )
+    return found

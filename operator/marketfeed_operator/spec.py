@@ -1,0 +1,147 @@
+"""Reading a MarketFeed: a document in, a checked feed out, or every problem of the document at once.
+
+What does not live here: opening files (commands), the fields (models) and the rules over several of them (rules).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from marketfeed.errors import ConfigurationError
+from marketfeed_operator.models import API_VERSION, KIND, MarketFeed
+from marketfeed_operator.problems import Location, Problem, shown, worded
+from marketfeed_operator.rules import broken
+
+__all__ = ["MarketFeed", "load", "parse"]
+
+
+def load(text: str, source: str) -> MarketFeed:
+    """Read the one MarketFeed that a YAML (or JSON) text holds; `source` names the text in errors.
+
+    Raises ConfigurationError: the position for what is no YAML, else one line for each problem.
+    """
+    try:
+        documents = [document for document in yaml.load_all(text, Loader=_Loader) if document is not None]
+    except yaml.MarkedYAMLError as error:
+        raise ConfigurationError(_position(error, source)) from None
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"{source}: not YAML: {error}") from None
+    if len(documents) != 1:
+        raise ConfigurationError(
+            f"{source}: holds {len(documents)} documents; write one {KIND} to a file"
+            if documents
+            else f"{source}: holds nothing; write a {KIND}, beginning with apiVersion: {API_VERSION}"
+        )
+    return parse(documents[0], source)
+
+
+def parse(document: Any, source: str = KIND) -> MarketFeed:
+    """Check a MarketFeed given as a mapping, as an API server or a YAML text gives it; `source` names it in errors.
+
+    Raises ConfigurationError with one line for each problem.
+    """
+    if not isinstance(document, Mapping):
+        raise ConfigurationError(f"{source}: must be a mapping with apiVersion, kind, metadata and spec")
+    content = dict(document)
+    feed, problems = _checked(content)
+    if feed is None:
+        rest = _without(content, [problem.location for problem in problems])
+        problems += _new(_checked(rest)[1], problems)
+    if problems or feed is None:
+        raise ConfigurationError(_report(problems, source))
+    return feed
+
+
+def _checked(document: dict[str, Any]) -> tuple[MarketFeed | None, list[Problem]]:
+    """Return the feed, if its fields are right one by one, and the problems of the fields, else those of the rules."""
+    wrong_kind = _identity(document)
+    if wrong_kind:
+        return None, wrong_kind
+    try:
+        feed = MarketFeed.model_validate_json(json.dumps(document))
+    except ValidationError as error:
+        return None, worded(error.errors(include_url=False), MarketFeed)
+    return feed, broken(feed)
+
+
+def _identity(document: Mapping[str, Any]) -> list[Problem]:
+    """Say when this is another kind of document altogether: then nothing more can be said about its fields."""
+    expected = {"apiVersion": API_VERSION, "kind": KIND}
+    return [
+        Problem((field,), f"must be {right}, not {shown(document[field])}" if field in document else f"write {right}")
+        for field, right in expected.items()
+        if document.get(field) != right
+    ]
+
+
+def _without(document: dict[str, Any], locations: Iterable[Location]) -> dict[str, Any]:
+    """Return the document without what stands at the locations, so that the rest can be checked."""
+    rest = deepcopy(document)
+    for location in sorted(set(locations), key=str, reverse=True):  # later items of a list before earlier ones
+        parent: Any = rest
+        for part in location[:-1]:
+            parent = parent[part]
+        field: Any = location[-1]
+        if isinstance(parent, list) or field in parent:
+            del parent[field]
+    return rest
+
+
+def _new(problems: Iterable[Problem], known: Iterable[Problem]) -> list[Problem]:
+    """Return the problems that do not follow from taking the known ones out: those outside of their sections."""
+    sections = [_section(problem.location) for problem in known]
+    return [
+        problem for problem in problems if not any(problem.location[: len(section)] == section for section in sections)
+    ]
+
+
+def _section(location: Location) -> Location:
+    """Return the location of the section that a field stands in; a field of `spec` itself counts alone."""
+    return location[:-1] if len(location) > len(("spec", "field")) else location
+
+
+def _report(problems: list[Problem], source: str) -> str:
+    if len(problems) == 1:
+        return f"{source}: {problems[0]}"
+    return "\n  ".join([f"{source}: {len(problems)} problems", *map(str, problems)])
+
+
+def _position(error: yaml.MarkedYAMLError, source: str) -> str:
+    """Say what is wrong with a YAML text and where; lines and columns count from 1."""
+    mark = error.problem_mark or error.context_mark
+    place = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
+    context = f" {error.context}" if error.context else ""
+    return f"{place}: not YAML that can be read: {error.problem}{context}"
+
+
+_NOT_JSON = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("binary", "omap", "pairs", "set", "timestamp"))
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads YAML as Kubernetes does: dates stay text, only what JSON can hold is taken, and no key may repeat."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - PyYAML's signature
+        """Refuse a key that stands twice in one mapping."""
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, str) and key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key} stands here twice", key_node.start_mark)
+            if isinstance(key, str):
+                seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.yaml_constructors = {
+    tag: constructor for tag, constructor in yaml.SafeLoader.yaml_constructors.items() if tag not in _NOT_JSON
+}
