@@ -35,8 +35,8 @@ check: setup ## Lint, format, types, architecture
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 
-bench: setup ## Measure: each line is JSON with a ratio within this run and its target
-	@$(BIN)/python -m benchmarks
+bench: setup ## Measure: each line is JSON with a ratio within this run and its target (BENCH="store --rounds 3")
+	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(BENCH)
 
 generate: setup ## Make again what is generated: requirements.lock and the lock of fetched components
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
