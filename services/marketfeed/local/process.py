@@ -1,0 +1,158 @@
+"""Server processes that never outlive the process that started them.
+
+What does not live here: what the servers are (kafka, postgres) and when to start one again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict
+
+from marketfeed.errors import MarketfeedError
+
+# Runs as the server's process until the last line replaces it. Its standard input is a pipe whose other end only the
+# starting process holds; a watcher, cut loose so that the server never sees it as a child, reads from it: a line lets
+# the watcher go, the end of the pipe means that the starting process is gone, even by kill -9. (PR_SET_PDEATHSIG
+# would do this on Linux alone, and there it fires when the *thread* that started the server ends.)
+# Standard output becomes descriptor 4, held by the server and all its children: its other end tells when all are gone.
+_TIE = """
+exec 3<&0 </dev/null 4>&1 >&2
+( ( exec 4>&-; read -r _ <&3 || kill -s "$0" $$ ) & )
+exec 3<&-
+exec "$@"
+"""
+
+_LOG_TAIL_BYTES = 2_000
+
+
+class ServerFailed(MarketfeedError):
+    """A server on this machine did not start or stopped by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The operating system's user that a server runs as."""
+
+    name: str
+    uid: int
+    gid: int
+
+
+class TiedProcess:
+    """A server process in a session of its own, tied to the life of this process; started by building it.
+
+    arguments: the program and its arguments; no secret belongs there.
+    log: the file that standard output and error are appended to.
+    account: whom to run as, when this process is root; None runs as the present user.
+    orphan_signal: what the server gets when this process is gone, as "KILL".
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[str | Path],
+        *,
+        log: Path,
+        directory: Path,
+        environment: Mapping[str, str],
+        account: Account | None = None,
+        orphan_signal: str = "KILL",
+    ) -> None:
+        self.log = log
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                ["/bin/sh", "-c", _TIE, orphan_signal, *map(str, arguments)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=output,
+                cwd=directory,
+                env=dict(environment),
+                start_new_session=True,  # Ctrl-C reaches the starting process alone, which stops its servers in order
+                **as_account(account),
+            )
+
+    @property
+    def pid(self) -> int:
+        """The server's process id."""
+        return self._process.pid
+
+    def running(self) -> bool:
+        """Tell whether the server runs."""
+        if self._process.poll() is None:
+            return True
+        self._release()
+        return False
+
+    def stop(self, signals: Sequence[signal.Signals], timeout_s: float) -> None:
+        """Send each signal in turn, waiting up to `timeout_s` after each, then SIGKILL; returns when all are gone."""
+        for number in signals:
+            if not self.running():
+                break
+            self._process.send_signal(number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout_s)
+        self.kill(timeout_s)
+
+    def kill(self, timeout_s: float = 10.0) -> None:
+        """End the server with SIGKILL and wait until its own children have noticed and are gone too.
+
+        Raises ServerFailed when a child is still there after `timeout_s`.
+        """
+        self._process.kill()  # does nothing once the process has been waited for
+        self._process.wait()
+        gone = self._children_gone(timeout_s)
+        self._release()
+        if not gone:
+            raise ServerFailed(f"Children of process {self.pid} still run {timeout_s:g} s after its end")
+
+    def log_tail(self) -> str:
+        """Return the end of the log, for a message that says why the server failed."""
+        with self.log.open("rb") as text:
+            text.seek(max(0, self.log.stat().st_size - _LOG_TAIL_BYTES))
+            return text.read().decode(errors="replace").strip()
+
+    def _children_gone(self, timeout_s: float) -> bool:
+        output = self._process.stdout
+        if output is None or output.closed:
+            return True
+        with selectors.DefaultSelector() as selector:
+            selector.register(output, selectors.EVENT_READ)
+            return bool(selector.select(timeout_s))
+
+    def _release(self) -> None:
+        """Let the watcher go: the server's process id may soon be somebody else's."""
+        tie, output = self._process.stdin, self._process.stdout
+        if tie is not None and not tie.closed:
+            with contextlib.suppress(BrokenPipeError):
+                tie.write(b"\n")
+                tie.flush()
+            with contextlib.suppress(BrokenPipeError):
+                tie.close()
+        if output is not None:
+            output.close()
+
+
+class _Identity(TypedDict, total=False):
+    """The arguments of `subprocess` that say whom a program runs as."""
+
+    user: int
+    group: int
+    extra_groups: list[int]
+
+
+def as_account(account: Account | None) -> _Identity:
+    """Return the arguments of `subprocess` that run a program as `account`; none for the present user."""
+    if account is None:
+        return {}
+    return {"user": account.uid, "group": account.gid, "extra_groups": []}
+
+
+def plain_environment() -> dict[str, str]:
+    """Return the environment for a server: nothing of ours but where programs are; no secret can slip in."""
+    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}

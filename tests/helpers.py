@@ -1,0 +1,21 @@
+"""What tests of several folders call."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import pytest
+
+Value = TypeVar("Value")
+
+
+def wait_until(condition: Callable[[], Value], timeout_s: float, what: str, every_s: float = 0.02) -> Value:
+    """Return the first true value of `condition()`; fail the test, naming what it waited for, after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"Waited {timeout_s:g} s in vain for {what}")
+        time.sleep(every_s)
+    return value
