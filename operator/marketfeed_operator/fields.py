@@ -5,7 +5,7 @@ What does not live here: the sections of a MarketFeed (models) and rules over se
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, WithJsonSchema
 from pydantic.alias_generators import to_camel
@@ -51,6 +51,15 @@ class Duration(str):
         """Return the length in ms."""
         number = self.rstrip("dhms")
         return int(number) * _MILLISECONDS[self.removeprefix(number)]
+
+    @classmethod
+    def of(cls, milliseconds: int) -> Self:
+        """Return the shortest way to write a length of whole ms."""
+        unit = max(
+            (unit for unit, length in _MILLISECONDS.items() if milliseconds % length == 0),
+            key=_MILLISECONDS.__getitem__,
+        )
+        return cls(f"{milliseconds // _MILLISECONDS[unit]}{unit}")
 
     @property
     def seconds(self) -> float:

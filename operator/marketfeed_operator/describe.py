@@ -1,0 +1,176 @@
+"""A plan for people (aligned text) and for programs (JSON). Neither shows a secret: a plan holds none.
+
+What does not live here: making plans (plan) and printing them (commands).
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from marketfeed.events import Stream
+from marketfeed_operator.fields import Duration
+from marketfeed_operator.plan import AnalyticsJob, Consumer, Plan, Shard
+
+_SYMBOLS_WIDTH = 50  # characters; the other columns come before it
+
+
+def describe(plan: Plan) -> str:
+    """Return the plan as text, one block a kind of thing, ending with a line break."""
+    blocks = [_heading(plan), _topics(plan), _shards(plan), _consumers(plan)]
+    if plan.analytics is not None:
+        blocks.append(_analytics(plan.analytics))
+    blocks.append(_needs(plan))
+    if plan.warnings:
+        blocks.append([f"Warning: {warning}" for warning in plan.warnings])
+    return "\n".join("\n".join(block) + "\n" for block in blocks if block)
+
+
+def as_json(plan: Plan) -> str:
+    """Return the plan as JSON; what a process is told stands as the variables of its environment."""
+    content = {
+        "feed": plan.feed,
+        "exchange": plan.exchange,
+        "suspended": plan.suspended,
+        "topics": [asdict(topic) for topic in plan.topics],
+        "shards": [_shard_content(shard) for shard in plan.shards],
+        "consumers": [_consumer_content(consumer) for consumer in plan.consumers],
+        "analytics": None if plan.analytics is None else asdict(plan.analytics),
+        "connections": asdict(plan.connections),
+        "warnings": plan.warnings,
+    }
+    return json.dumps(content, indent=2) + "\n"
+
+
+def _shard_content(shard: Shard) -> dict[str, Any]:
+    return {
+        "name": shard.name,
+        "streams": [str(stream) for stream in shard.streams],
+        "environment": shard.settings.to_env(),
+        "secrets": [asdict(secret) for secret in shard.secrets],
+    }
+
+
+def _consumer_content(consumer: Consumer) -> dict[str, Any]:
+    return {
+        "name": consumer.name,
+        "sink": consumer.sink,
+        "type": consumer.type,
+        "replicas": consumer.replicas,
+        "environment": consumer.settings.to_env(),
+        "secrets": [asdict(secret) for secret in consumer.secrets],
+    }
+
+
+def _heading(plan: Plan) -> list[str]:
+    state = ", suspended: nothing of it runs" if plan.suspended else ""
+    source = ", ".join(sorted({shard.settings.websocket_url for shard in plan.shards}))
+    return [f"{plan.feed}: {_count(plan.connections.streams, 'stream')} of {plan.exchange} from {source}{state}"]
+
+
+def _topics(plan: Plan) -> list[str]:
+    rows = [
+        (topic.name, str(topic.partitions), str(topic.replicas), _length(topic.retention_ms)) for topic in plan.topics
+    ]
+    return _table(("TOPIC", "PARTITIONS", "REPLICAS", "KEPT"), rows)
+
+
+def _shards(plan: Plan) -> list[str]:
+    rows = [row for shard in plan.shards for row in _shard_rows(shard)]
+    return _table(("SHARD", "STREAMS", "CHANNELS", "SYMBOLS"), rows)
+
+
+def _shard_rows(shard: Shard) -> Iterator[tuple[str, ...]]:
+    """Yield a shard's lines: its name on the first, each group's channels on the group's first."""
+    shard_cells = (shard.name, str(len(shard.streams)))
+    for group_channels, symbols in _grouped(shard.streams):
+        channels = group_channels
+        for line in textwrap.wrap(" ".join(symbols), _SYMBOLS_WIDTH):
+            yield (*shard_cells, channels, line)
+            shard_cells, channels = ("", ""), ""
+
+
+def _grouped(streams: Sequence[Stream]) -> Iterator[tuple[str, list[str]]]:
+    """Yield (channels, symbols that are held on just these channels), the largest group first."""
+    channels: dict[str, list[str]] = defaultdict(list)
+    for symbol, channel in streams:
+        channels[symbol].append(channel)
+    symbols: dict[str, list[str]] = defaultdict(list)
+    for symbol, held in channels.items():
+        symbols[" ".join(held)].append(symbol)
+    yield from sorted(symbols.items(), key=lambda group: (-len(group[1]), group[0]))
+
+
+def _consumers(plan: Plan) -> list[str]:
+    rows = [
+        (
+            consumer.name,
+            consumer.type,
+            str(consumer.replicas),
+            consumer.settings.group,
+            f"{consumer.settings.batch_rows} rows or {Duration.of(consumer.settings.batch_max_delay_ms)}",
+        )
+        for consumer in plan.consumers
+    ]
+    return _table(("CONSUMER", "TYPE", "REPLICAS", "GROUP", "COMMITS AT"), rows)
+
+
+def _analytics(job: AnalyticsJob) -> list[str]:
+    rows = [
+        (
+            job.name,
+            job.sink,
+            f"{Duration.of(job.trade_window_ms)} trades, {Duration.of(job.spread_window_ms)} spreads",
+            f"every {Duration.of(job.trigger_ms)}, {Duration.of(job.watermark_ms)} late",
+            f"volatility {job.volatility:g}, volume {job.volume_spike:g}x, spread {job.spread:g}x",
+        )
+    ]
+    return _table(("ANALYTICS", "SINK", "WINDOWS", "BATCHES", "FLAGS ABOVE"), rows)
+
+
+def _needs(plan: Plan) -> list[str]:
+    held = plan.connections
+    partitions = sum(topic.partitions for topic in plan.topics)
+    copies = sum(topic.partitions * topic.replicas for topic in plan.topics)
+    fullest = max((len(shard.streams) for shard in plan.shards), default=0)
+    writers = sum(consumer.replicas * consumer.settings.writers for consumer in plan.consumers)
+    return _table(
+        ("NEEDS", "", "LIMIT"),
+        [
+            (
+                "venue connections",
+                f"{held.needed}, or {2 * held.needed} while all are replaced",
+                f"{held.attempts} new ones per {Duration.of(round(held.window_s * 1000))} and address",
+            ),
+            (
+                "streams on one connection",
+                f"{fullest} on the fullest",
+                f"{held.streams_per_connection}",
+            ),
+            ("Kafka partitions", f"{partitions}, {copies} with their copies", ""),
+            ("database connections", str(writers), ""),
+        ],
+    )
+
+
+def _length(milliseconds: int | None) -> str:
+    return "as the broker says" if milliseconds is None else Duration.of(milliseconds)
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Return aligned lines, the header first; nothing where there is no row."""
+    if not rows:
+        return []
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (header, *rows)
+    ]
