@@ -80,6 +80,9 @@ class Venue(Protocol):
     def unsubscribe(self, streams: Collection[Stream], request_id: int) -> bytes:
         """Return the text message that takes these streams off an open connection."""
 
+    def list_streams(self, request_id: int) -> bytes | None:
+        """Return the text message that asks which streams a connection carries; None where the venue cannot say."""
+
     def parser(self) -> Parse:
         """Return a parse function for one connection; it may keep caches but no clock."""
 
