@@ -1,0 +1,332 @@
+"""Binance spot, and what Binance.US shares with it: combined streams, control messages, id rules, REST repair.
+
+Sources: binance-spot-api-docs, web-socket-streams.md and rest-api.md. Frames come as
+`{"stream": "btcusdt@trade", "data": {...}}`, or bare where a raw stream was opened; both are understood.
+Symbols are upper case here and lower case in stream names. Times on the wire are milliseconds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Annotated, Literal
+from urllib.parse import quote
+
+import msgspec
+
+from marketfeed.codec import is_decimal, validation_error_type
+from marketfeed.errors import BadFrame
+from marketfeed.events import AggTrade, BookTicker, Channel, Gap, Grade, Id, Record, Stream, Trade
+from marketfeed.exchanges.base import Acknowledged, Closing, Event, Limits, Parse, Refused, Request
+
+_CHANNELS = frozenset({Channel.TRADE, Channel.AGG_TRADE, Channel.BOOK_TICKER})
+_SHUTDOWN = "serverShutdown"
+_PAGE = 1000  # rows in one REST answer
+
+LIMITS = Limits(
+    streams_per_connection=1024,
+    messages_per_second=5,
+    connection_attempts=300,
+    connection_window_s=300,
+    connection_lifetime_s=86_400,
+    request_weight_per_minute=6_000,
+    # The documentation names no bound; at 200 names a message, or a URL, stays below 8 kB, which proxies let through.
+    streams_per_request=200,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BinanceVenue:
+    """A venue that speaks Binance's spot protocol."""
+
+    name: str
+    websocket_url: str
+    rest_urls: tuple[str, ...]
+    limits: Limits = LIMITS
+    channels: frozenset[Channel] = _CHANNELS
+
+    def url(self, base: str, streams: Collection[Stream]) -> str:
+        """Return the combined-stream URL; without streams, the one that waits for SUBSCRIBE."""
+        names = "/".join(quote(_stream_name(stream), safe="@") for stream in streams)
+        return f"{base.rstrip('/')}/stream" + (f"?streams={names}" if names else "")
+
+    def subscribe(self, streams: Collection[Stream], request_id: int) -> bytes:
+        """Return the SUBSCRIBE message."""
+        return _request("SUBSCRIBE", request_id, params=[_stream_name(stream) for stream in streams])
+
+    def unsubscribe(self, streams: Collection[Stream], request_id: int) -> bytes:
+        """Return the UNSUBSCRIBE message."""
+        return _request("UNSUBSCRIBE", request_id, params=[_stream_name(stream) for stream in streams])
+
+    def list_streams(self, request_id: int) -> bytes:
+        """Return the LIST_SUBSCRIPTIONS message."""
+        return _request("LIST_SUBSCRIPTIONS", request_id)
+
+    def parser(self) -> Parse:
+        """Return a parse function for one connection."""
+        return _parser(self.name)
+
+    def grade(self, channel: Channel) -> Grade:
+        """Trades and aggregates are numbered without holes; a bookTicker's update id skips by design."""
+        return Grade.PROVEN if channel in (Channel.TRADE, Channel.AGG_TRADE) else Grade.UNKNOWN
+
+    def gap(self, previous: Record, record: Record) -> Gap | None:
+        """Return the ids between two neighbours: `t` for trades, `a` for aggregates.
+
+        An aggregate's `f` that does not follow the last `l` is a hole in the trades, not in the aggregates: the
+        trade stream's own ids show it.
+        """
+        if isinstance(previous, BookTicker) or isinstance(record, BookTicker):
+            return None
+        first, last = previous.trade_id + 1, record.trade_id - 1
+        return Gap(self.name, Stream(record.symbol, record.channel), first, last) if first <= last else None
+
+    def backfill(self, gap: Gap) -> list[Request]:
+        """Return one request per thousand ids.
+
+        Prints have only historicalTrades (weight 25): an aggregate at weight 4 does not say which print had which
+        quantity. Aggregates have only aggTrades.
+        """
+        symbol, channel = gap.stream
+        if channel not in _REPAIRS:
+            return []
+        path, weight = _REPAIRS[channel]
+        return [
+            Request(
+                path,
+                {"symbol": symbol, "fromId": str(first), "limit": str(min(_PAGE, gap.last_id - first + 1))},
+                weight,
+            )
+            for first in range(gap.first_id, gap.last_id + 1, _PAGE)
+        ]
+
+
+_REPAIRS = {Channel.TRADE: ("/api/v3/historicalTrades", 25), Channel.AGG_TRADE: ("/api/v3/aggTrades", 4)}
+
+
+def _stream_name(stream: Stream) -> str:
+    return f"{stream.symbol.lower()}@{stream.channel}"
+
+
+def _request(method: str, request_id: int, **more: object) -> bytes:
+    return msgspec.json.encode({"method": method, **more, "id": request_id})
+
+
+# ---- Frames. Decoded once, into exactly the fields that are needed; their checks are part of the decoding. ----
+
+_Milliseconds = Annotated[int, msgspec.Meta(ge=1_230_940_800_000, lt=4_102_444_800_000)]
+
+
+class _Trade(msgspec.Struct, tag_field="e", tag="trade", gc=False):
+    s: str
+    t: Id
+    p: str
+    q: str
+    T: _Milliseconds
+    m: bool
+
+
+class _AggTrade(msgspec.Struct, tag_field="e", tag="aggTrade", gc=False):
+    s: str
+    a: Id
+    p: str
+    q: str
+    f: Id
+    l: Id  # noqa: E741 - the wire's name
+    T: _Milliseconds
+    m: bool
+
+
+class _BookTicker(msgspec.Struct, gc=False):
+    s: str
+    u: Id
+    b: str
+    B: str
+    a: str
+    A: str
+
+
+class _TradeFrame(msgspec.Struct, gc=False):
+    data: _Trade
+
+
+class _AggTradeFrame(msgspec.Struct, gc=False):
+    data: _AggTrade
+
+
+class _BookTickerFrame(msgspec.Struct, gc=False):
+    data: _BookTicker
+
+
+class _Error(msgspec.Struct):
+    code: int
+    msg: str
+
+
+class _Envelope(msgspec.Struct):
+    """What tells frames apart: a stream's name, a raw payload's `e`, or the fields of an answer."""
+
+    stream: str | None = None
+    e: str | None = None
+    u: int | None = None
+    id: int | str | None = None
+    result: list[str] | msgspec.UnsetType | None = msgspec.UNSET
+    error: _Error | None = None
+    code: int | None = None
+    msg: str = ""
+
+
+_Read = Callable[[bytes, int], Record]
+
+# The venue pads its numbers with zeros: one match over the joined digits is the usual case, and cheap.
+_TWO_NUMBERS = re.compile(r"[0-9]+\.[0-9]+ [0-9]+\.[0-9]+", re.ASCII).fullmatch
+_FOUR_NUMBERS = re.compile(r"[0-9]+\.[0-9]+(?: [0-9]+\.[0-9]+){3}", re.ASCII).fullmatch
+
+
+def _trade_reader(exchange: str) -> _Read:
+    decode = msgspec.json.Decoder(_TradeFrame).decode
+
+    def read(frame: bytes, ingestion_time: int) -> Trade:
+        data = decode(frame).data
+        if not _TWO_NUMBERS(f"{data.p} {data.q}"):
+            _check_numbers(p=data.p, q=data.q)
+        side: Literal["buy", "sell"] = "sell" if data.m else "buy"  # the buyer was the maker: the taker sold
+        return Trade(exchange, data.s, data.t, data.p, data.q, side, data.T * 1000, ingestion_time)
+
+    return read
+
+
+def _agg_trade_reader(exchange: str) -> _Read:
+    decode = msgspec.json.Decoder(_AggTradeFrame).decode
+
+    def read(frame: bytes, ingestion_time: int) -> AggTrade:
+        data = decode(frame).data
+        if not _TWO_NUMBERS(f"{data.p} {data.q}"):
+            _check_numbers(p=data.p, q=data.q)
+        side: Literal["buy", "sell"] = "sell" if data.m else "buy"
+        return AggTrade(exchange, data.s, data.a, data.p, data.q, side, data.f, data.l, data.T * 1000, ingestion_time)
+
+    return read
+
+
+def _book_ticker_reader(exchange: str) -> _Read:
+    decode = msgspec.json.Decoder(_BookTickerFrame).decode
+
+    def read(frame: bytes, ingestion_time: int) -> BookTicker:
+        data = decode(frame).data
+        if not _FOUR_NUMBERS(f"{data.b} {data.B} {data.a} {data.A}"):
+            _check_numbers(b=data.b, B=data.B, a=data.a, A=data.A)
+        return BookTicker(exchange, data.s, data.u, data.b, data.B, data.a, data.A, ingestion_time, ingestion_time)
+
+    return read
+
+
+def _check_numbers(**numbers: str) -> None:
+    for field, number in numbers.items():
+        if not is_decimal(number):
+            raise BadFrame(
+                "not_a_number",
+                f"frame refused: {number!r} is not a decimal number such as 39432.48000000 - at `$.data.{field}`",
+            )
+
+
+# A frame's first bytes name its stream; a known beginning saves the search for the name. The length holds every
+# name in use (17 letters of symbol) and hardly ever reaches the first digit that changes from frame to frame.
+_BEGINNING = 40
+_KNOWN_BEGINNINGS = 8192
+
+
+def _parser(exchange: str) -> Parse:
+    readers: dict[str, _Read] = {
+        Channel.TRADE: _trade_reader(exchange),
+        Channel.AGG_TRADE: _agg_trade_reader(exchange),
+        Channel.BOOK_TICKER: _book_ticker_reader(exchange),
+    }
+    known: dict[bytes, _Read] = {}
+
+    def parse(frame: bytes, ingestion_time: int) -> tuple[Event]:
+        try:
+            read = known.get(frame[:_BEGINNING])
+            if read is not None:
+                return (read(frame, ingestion_time),)
+            return (_parse_any(frame, ingestion_time, readers, known),)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise _bad_frame(error) from None
+
+    return parse
+
+
+def _parse_any(frame: bytes, ingestion_time: int, readers: dict[str, _Read], known: dict[bytes, _Read]) -> Event:
+    """Parse a frame of any kind; where its beginning names a stream, the beginning is known from then on."""
+    envelope = _decode_envelope(frame)
+    control = _control(envelope)
+    if control is not None:
+        return control
+    read = readers.get(_channel(envelope))
+    if read is None:
+        raise BadFrame("unknown_type", f"frame refused: {_kind(envelope)} is not known here")
+    if envelope.stream is None:
+        return read(b'{"data":%b}' % frame, ingestion_time)
+    record = read(frame, ingestion_time)
+    beginning = frame[:_BEGINNING]
+    if beginning.startswith(b'{"stream":"%b"' % envelope.stream.encode()):
+        if len(known) >= _KNOWN_BEGINNINGS:
+            known.clear()
+        known[beginning] = read
+    return record
+
+
+_decode_envelope = msgspec.json.Decoder(_Envelope).decode
+
+
+def _control(envelope: _Envelope) -> Acknowledged | Refused | Closing | None:
+    """Return what is not market data: an answer to a request, or the notice that the server goes down."""
+    if _SHUTDOWN in (envelope.e, (envelope.stream or "").removeprefix("!")):
+        return Closing(_SHUTDOWN)
+    if envelope.stream is not None or envelope.e is not None:
+        return None
+    request_id = envelope.id if isinstance(envelope.id, int) else None
+    if envelope.error is not None:
+        return Refused(request_id, envelope.error.code, envelope.error.msg)
+    if envelope.code is not None:
+        return Refused(request_id, envelope.code, envelope.msg)
+    if envelope.result is msgspec.UNSET:
+        return None
+    if request_id is None:
+        raise BadFrame("wrong_type", f"frame refused: the answer's id {envelope.id!r} is none that we gave - at `$.id`")
+    return Acknowledged(request_id, None if envelope.result is None else _listed(envelope.result))
+
+
+def _listed(names: list[str]) -> tuple[Stream, ...]:
+    """Return the streams of a LIST_SUBSCRIPTIONS answer, without those of channels that are not known here."""
+    pairs = (name.partition("@") for name in names)
+    return tuple(Stream(symbol.upper(), Channel(channel)) for symbol, _, channel in pairs if channel in _CHANNELS)
+
+
+def _channel(envelope: _Envelope) -> str:
+    """Return the channel's name on the wire; a raw bookTicker is the one payload that does not say."""
+    if envelope.stream is not None:
+        return envelope.stream.partition("@")[2]
+    return envelope.e or (Channel.BOOK_TICKER if envelope.u is not None else "")
+
+
+def _kind(envelope: _Envelope) -> str:
+    if envelope.stream is not None:
+        return f"the stream {envelope.stream!r}"
+    return f"the type {envelope.e!r}" if envelope.e else "a frame without stream, type, result or error"
+
+
+def _bad_frame(error: Exception) -> BadFrame:
+    """Name what is wrong with a frame; msgspec's message ends with the place, as in `$.data.p`."""
+    if not isinstance(error, msgspec.ValidationError):
+        return BadFrame("not_json", f"frame is not JSON: {error}")
+    type_is_wrong = "Invalid value" in str(error) and str(error).endswith("`$.data.e`")
+    return BadFrame("unknown_type" if type_is_wrong else validation_error_type(error), f"frame refused: {error}")
+
+
+VENUE = BinanceVenue(
+    name="binance",
+    websocket_url="wss://stream.binance.com:9443",
+    rest_urls=("https://api.binance.com", "https://api-gcp.binance.com", "https://data-api.binance.vision"),
+)
