@@ -60,13 +60,16 @@ def on_core(argv: Sequence[str], core: int | None) -> list[str]:
 class Child:
     """A module of this package, running; `answer` reads its next line. Leaving the block ends it."""
 
-    def __init__(self, module: str, job: Mapping[str, Any], core: int | None = None) -> None:
+    def __init__(
+        self, module: str, job: Mapping[str, Any], core: int | None = None, secrets: Mapping[str, str] | None = None
+    ) -> None:
         self._module = module
         self._process = subprocess.Popen(
             on_core([sys.executable, "-m", f"benchmarks.{module}"], core),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env={**os.environ, **(secrets or {})},
         )
         self.tell(job)
 

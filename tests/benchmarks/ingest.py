@@ -21,12 +21,12 @@ from confluent_kafka.admin import OffsetSpec
 from benchmarks.children import Child, Failed, pinned, two_cores
 from benchmarks.figures import Figure, median_ratio, say
 from benchmarks.market import SYMBOLS, socket_bytes_length, write_socket_bytes
-from benchmarks.services import Service, environment
+from benchmarks.services import LOCAL_HTTP, Service, environment
 from marketfeed import topics
 from marketfeed.events import Channel
 from marketfeed.kafka import admin
 from marketfeed.local.kafka import EmbeddedKafka
-from marketfeed.settings import HttpSettings, IngestorSettings, KafkaSettings, Topic
+from marketfeed.settings import IngestorSettings, KafkaSettings, Topic
 
 FRAMES = 600_000
 PLAIN_FRAMES = 120_000  # at a fifth of the rate, as long in seconds
@@ -124,7 +124,7 @@ class _Round:
             topics={str(channel): topic for channel, topic in TOPICS.items()},
             dead_letter_topic=_DEAD_LETTERS,
             kafka=self._kafka,
-            http=HttpSettings(host="127.0.0.1", port=0),
+            http=LOCAL_HTTP,
         )
 
 

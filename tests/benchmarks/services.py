@@ -16,7 +16,9 @@ from urllib.request import urlopen
 import psutil
 
 from benchmarks.children import Failed, on_core
-from marketfeed.settings import Settings
+from marketfeed.settings import HttpSettings, Settings
+
+LOCAL_HTTP = HttpSettings(host="127.0.0.1", port=0)
 
 _ASK_EVERY_S = 0.05
 _STOP_S = 30.0
