@@ -6,7 +6,8 @@ An edit never restarts a service whose settings stay the same: a shard's streams
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,6 @@ from marketfeed.local.supervisor import Observer, Service
 from marketfeed.local.workload import Addresses, Workload, consumer_settings, shard_settings
 from marketfeed.settings import ConsumerSettings, IngestorSettings
 
-HANDOVER_POLL_S = 0.2
 HANDOVER_NOTICE_S = 30.0
 KILL_AFTER_S = 5.0  # beyond what a service was given to drain
 
@@ -36,19 +36,20 @@ class Running:
 
 
 class Fleet:
-    """All services of one run. `folder` gets their stream files and logs."""
+    """All services of one run. `folder` holds their stream files, and their logs in `logs`, which is there already."""
 
-    def __init__(self, folder: Path, addresses: Addresses, observer: Observer, say: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, observer: Observer, say: Callable[[str], None]) -> None:
+        self.addresses = Addresses()  # whose services are started with it: set it before the first `apply`
         self.shards: dict[str, Running] = {}
         self.consumers: dict[str, Running] = {}
         self._streams = folder / "streams"
         self._logs = folder / "logs"
-        self._addresses = addresses
         self._observer = observer
         self._say = say
         self._assignment: dict[str, frozenset[str]] = {}
+        self._handover: Handover | None = None
+        self._since: float | None = None  # when the hand-over began; None once a person was told that it takes long
         self._streams.mkdir(exist_ok=True)
-        self._logs.mkdir(exist_ok=True)
 
     @property
     def services(self) -> list[Service]:
@@ -61,12 +62,23 @@ class Fleet:
         return [item.settings for item in self.consumers.values() if isinstance(item.settings, ConsumerSettings)]
 
     async def apply(self, workload: Workload) -> None:
-        """Bring the services into line with the workload. Cancelled, it leaves streams held twice, never not at all."""
+        """Bring the services into line with the workload; `settle` finishes what must wait for a shard."""
         await self._apply_consumers(workload)
-        steps = handover(self._assignment, {shard.name: shard.streams for shard in workload.shards})
-        self._write(steps.first)
+        self._handover = handover(self._assignment, {shard.name: shard.streams for shard in workload.shards})
+        self._since = time.monotonic()
+        self._write(self._handover.first)
         await self._apply_shards(workload)
-        await self._subscribed(steps)
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Let streams go that other shards hold by now, and stop shards without any; called again until it is done."""
+        if self._handover is None:
+            return
+        waiting = [name for name in sorted(self._handover.awaited) if not await self._holds(name)]
+        if waiting:
+            self._notice(waiting)
+            return
+        steps, self._handover = self._handover, None
         self._write(steps.final)
         await self._stop(self.shards, steps.emptied)
         for name in steps.emptied:
@@ -86,13 +98,13 @@ class Fleet:
             service.kill()
 
     async def _apply_consumers(self, workload: Workload) -> None:
-        wanted = {consumer.name: consumer_settings(consumer, self._addresses) for consumer in workload.consumers}
+        wanted = {consumer.name: consumer_settings(consumer, self.addresses) for consumer in workload.consumers}
         await self._replace(self.consumers, wanted, "consume")
         await self._stop(self.consumers, self.consumers.keys() - wanted.keys())
 
     async def _apply_shards(self, workload: Workload) -> None:
         wanted = {
-            shard.name: shard_settings(shard, self._addresses, self._streams_file(shard.name))
+            shard.name: shard_settings(shard, self.addresses, self._streams_file(shard.name))
             for shard in workload.shards
         }
         await self._replace(self.shards, wanted, "ingest")
@@ -121,26 +133,20 @@ class Fleet:
             del running[name]
         return [name for name, good in zip(stopping, clean, strict=True) if not good]
 
-    async def _subscribed(self, steps: Handover) -> None:
-        """Wait until the awaited shards hold what they take over; as long as it takes, for nothing may be lost."""
-        waiting = asyncio.gather(*(self._holds(name, len(steps.first[name])) for name in steps.awaited))
-        try:
-            await asyncio.wait_for(asyncio.shield(waiting), HANDOVER_NOTICE_S)
-        except TimeoutError:
-            names = ", ".join(sorted(steps.awaited))
-            self._say(f"{names} has not subscribed its new streams yet; the shards that hold them keep them until then")
-            await waiting
-        finally:
-            waiting.cancel()
+    async def _holds(self, name: str) -> bool:
+        """Tell whether the shard has subscribed to all that the hand-over gives it."""
+        if self._handover is None or name not in self.shards:
+            return False
+        url = self.shards[name].service.url
+        counts = (await fetch(url)).get("streams") or {} if url else {}
+        return counts.get("desired") == counts.get("subscribed") == len(self._handover.first[name])
 
-    async def _holds(self, name: str, streams: int) -> None:
-        """Wait until the shard says that it has subscribed to this many streams, and to all that it should."""
-        while True:
-            url = self.shards[name].service.url
-            counts = (await fetch(url)).get("streams", {}) if url else {}
-            if counts.get("desired") == counts.get("subscribed") == streams:
-                return
-            await asyncio.sleep(HANDOVER_POLL_S)
+    def _notice(self, waiting: Sequence[str]) -> None:
+        """Tell once of a hand-over that takes long."""
+        if self._since is not None and time.monotonic() - self._since > HANDOVER_NOTICE_S:
+            self._since = None
+            names = ", ".join(waiting)
+            self._say(f"{names} has not subscribed its new streams yet; the shards that hold them keep them until then")
 
     def _write(self, assignment: Mapping[str, frozenset[str]]) -> None:
         for name, streams in assignment.items():

@@ -21,6 +21,10 @@ T = TypeVar("T")
 class EmbeddedServer(Protocol):
     """What the embedded broker and the embedded database both offer; every call may block."""
 
+    @property
+    def pid(self) -> int | None:
+        """The process id while it runs."""
+
     def start(self) -> None:
         """Start, and return once it answers."""
 
@@ -32,9 +36,6 @@ class EmbeddedServer(Protocol):
 
     def kill(self) -> None:
         """End it at once."""
-
-    def running(self) -> bool:
-        """Tell whether its process lives."""
 
 
 class Keeper:
@@ -69,7 +70,7 @@ class Keeper:
         attempt, since = -1, time.monotonic()
         while True:
             await asyncio.sleep(WATCH_EVERY_S)
-            if await self._call(self._server.running):
+            if await self._call(lambda: self._server.pid) is not None:
                 continue
             attempt = next_attempt(attempt, time.monotonic() - since)
             self.state = State.RESTARTING

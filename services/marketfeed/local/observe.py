@@ -10,10 +10,17 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from marketfeed.local.fleet import Fleet
+import psycopg2
+
+from marketfeed import sql
+from marketfeed.database import connect
+from marketfeed.errors import MarketfeedError
+from marketfeed.local.machine import Machine
 from marketfeed.local.stats import fetch
 from marketfeed.local.supervisor import Service
-from marketfeed.local.table import ConsumerView, ShardView
+from marketfeed.local.table import ConsumerView, ShardView, Snapshot
+
+ANSWER_TIMEOUT_S = 1.0
 
 Stats = Mapping[str, Any]
 Sample = tuple[float, float]
@@ -28,20 +35,33 @@ def rate(before: Sample | None, now: Sample) -> float | None:
 
 
 class Observatory:
-    """Remembers the last counts, for rates."""
+    """Looks at one machine; remembers the last counts, for rates."""
 
-    def __init__(self) -> None:
+    def __init__(self, machine: Machine, feed: str, for_s: float | None) -> None:
+        self._machine = machine
+        self._feed = feed
+        self._for_s = for_s
+        self._began = time.monotonic()
         self._samples: dict[str, Sample] = {}
 
-    async def look(self, fleet: Fleet) -> tuple[tuple[ShardView, ...], tuple[ConsumerView, ...]]:
-        """Ask every service for its stats, all at once; takes a second at most."""
-        shards = [running.service for running in fleet.shards.values()]
-        consumers = [running.service for running in fleet.consumers.values()]
-        answers = await asyncio.gather(*(_stats(service) for service in (*shards, *consumers)))
+    async def look(self) -> Snapshot:
+        """Ask everything at once; takes little more than a second at most."""
+        shards = [running.service for running in self._machine.fleet.shards.values()]
+        consumers = [running.service for running in self._machine.fleet.consumers.values()]
+        missing, answers = await asyncio.gather(
+            asyncio.to_thread(_missing, self._machine.dsn),
+            asyncio.gather(*(_stats(service) for service in (*shards, *consumers))),
+        )
         now = time.monotonic()
-        return (
-            tuple(self._shard(*pair, now) for pair in zip(shards, answers, strict=False)),
-            tuple(self._consumer(*pair, now) for pair in zip(consumers, answers[len(shards) :], strict=True)),
+        elapsed_s = now - self._began
+        return Snapshot(
+            feed=self._feed,
+            elapsed_s=elapsed_s,
+            remaining_s=None if self._for_s is None else self._for_s - elapsed_s,
+            servers=self._machine.servers(),
+            shards=tuple(self._shard(*pair, now) for pair in zip(shards, answers, strict=False)),
+            consumers=tuple(self._consumer(*pair, now) for pair in zip(consumers, answers[len(shards) :], strict=True)),
+            missing=missing,
         )
 
     def _shard(self, service: Service, stats: Stats, now: float) -> ShardView:
@@ -79,3 +99,22 @@ class Observatory:
 
 async def _stats(service: Service) -> Stats:
     return await fetch(service.url) if service.url is not None else {}
+
+
+def _missing(dsn: str | None) -> int | None:
+    """Return how many prints the ledger misses; None when there is no database or it does not answer in time."""
+    if dsn is None:
+        return None
+    try:
+        connection = connect(dsn, "marketfeed-up", statement_timeout_s=ANSWER_TIMEOUT_S)
+    except MarketfeedError:
+        return None
+    try:
+        with connection, connection.cursor() as cursor:
+            cursor.execute(sql.read("missing.sql"))
+            row = cursor.fetchone()
+    except psycopg2.Error:
+        return None
+    finally:
+        connection.close()
+    return int(row[0]) if row else None

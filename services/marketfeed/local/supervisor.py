@@ -92,7 +92,7 @@ class Service:
         self._grace_s = grace_s
         self._stop.set()
         if self._task is not None:
-            await self._task
+            await asyncio.wait([self._task])  # which, unlike `await`, leaves the task alone when we are cancelled
         if self.state is not State.FAILED:
             self.state = State.STOPPED
         return self._clean

@@ -1,0 +1,185 @@
+"""One run from its start to its end: signals, edits of the feed, the picture, the proof, the exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from marketfeed.errors import ConfigurationError, Unavailable
+from marketfeed.local import runs
+from marketfeed.local.machine import Machine
+from marketfeed.local.observe import Observatory
+from marketfeed.local.screen import Screen
+from marketfeed.local.venue import Market
+from marketfeed.local.workload import Workload
+
+LOOK_EVERY_S = 1.0
+EDIT_POLL_S = 0.5
+STORE_PATIENCE_S = 30.0  # how long the lag may stand still before the last records count as stuck
+LEAVE_PATIENCE_S = 5.0  # the same after Ctrl-C, when somebody waits
+STOP_TIMEOUT_S = 60.0
+INTERRUPTED = 130
+
+Reload = Callable[[], Workload | None]
+"""Returns the workload when the feed was edited since the last call, else None; raises ConfigurationError."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to run. `market` None connects to the real venue; `for_s` None runs until Ctrl-C."""
+
+    market: Market | None
+    for_s: float | None = None
+    keep: Path | None = None
+
+
+def run(workload: Workload, reload: Reload, options: Options) -> int:
+    """Run the workload to its end; return the exit code. Raises MarketfeedError when it cannot be run."""
+    with runs.folder(options.keep) as folder:
+        return asyncio.run(_live(workload, reload, options, folder))
+
+
+async def _live(workload: Workload, reload: Reload, options: Options, folder: Path) -> int:
+    return await _Run(workload, reload, options, folder).live()
+
+
+class _Run:
+    """What one run knows while it lasts."""
+
+    def __init__(self, workload: Workload, reload: Reload, options: Options, folder: Path) -> None:
+        self._workload = workload
+        self._reload = reload
+        self._options = options
+        self._folder = folder
+        self._record = runs.new(workload.feed, folder, kept=options.keep is not None)
+        self._screen = Screen()
+        self._machine = Machine(workload, options.market, folder, self._screen)
+        self._asked_to_stop = asyncio.Event()
+
+    async def live(self) -> int:
+        """Start, run, end in order."""
+        runs.save(self._record)
+        with self._signals():
+            try:
+                if await self._unless_stopped(self._machine.start()):
+                    await self._show()
+                    return await self._finish()
+                return 0
+            finally:
+                await self._end()
+
+    async def _show(self) -> None:
+        """Run with the live picture until the time is over or somebody stops us."""
+        self._screen.say(f"Where everything answers: {self._folder / 'endpoints.json'}; logs: {self._folder / 'logs'}")
+        if self._options.for_s is None:
+            self._screen.say("Ctrl-C ends the run in order")
+        with self._screen:
+            duration = asyncio.sleep(self._options.for_s) if self._options.for_s else asyncio.Event().wait()
+            await self._unless_stopped(duration, self._look(), self._edits())
+            self._screen.clear()
+
+    async def _look(self) -> None:
+        """Keep the picture up to date."""
+        observatory = Observatory(self._machine, self._workload.feed, self._options.for_s)
+        while True:
+            self._screen.show(await observatory.look())
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _edits(self) -> None:
+        """Take edits of the feed over; one that cannot be is told, and the run goes on as it was."""
+        workload: Workload | None = None
+        while True:
+            try:
+                workload = await asyncio.to_thread(self._reload) or workload
+                if workload is not None:
+                    await self._machine.apply(workload)
+                    self._screen.say(f"The edited feed is running: {len(workload.streams)} streams")
+                    workload = None
+                await self._machine.fleet.settle()
+            except Unavailable as error:
+                self._screen.warn(f"The edited feed must wait: {error}")
+            except ConfigurationError as error:
+                workload = None
+                self._screen.warn(f"The edited feed is not taken over, the run goes on as before: {error}")
+            await asyncio.sleep(EDIT_POLL_S)
+
+    async def _finish(self) -> int:
+        """Drain; after the full time of `--for`, prove. Return the exit code."""
+        full_time = not self._asked_to_stop.is_set()
+        self._screen.say("Draining: the ingestors deliver, the consumers store what is left")
+        stuck = await self._machine.drain_shards()
+        left = await self._machine.stored(STORE_PATIENCE_S if full_time else LEAVE_PATIENCE_S)
+        stuck += await self._machine.stop_consumers()
+        if left:
+            self._screen.warn(f"{left:,} records are in Kafka and not in the database")
+        if stuck:
+            self._screen.warn(f"{', '.join(stuck)} could not finish in order; the logs are in {self._folder / 'logs'}")
+        if not full_time:
+            return 0
+        complete = await self._prove()
+        return 0 if complete and not left and not stuck else 1
+
+    async def _prove(self) -> bool:
+        """Read the database back, print the proof and remember it; return whether it is complete."""
+        return True
+
+    async def _end(self) -> None:
+        """Stop everything, and leave nothing but what the user wanted kept."""
+        try:
+            await asyncio.wait_for(self._machine.stop(), STOP_TIMEOUT_S)
+        except TimeoutError:
+            self._screen.warn("What does not end by itself is killed")
+            self._machine.kill()
+        if not self._record.kept:
+            self._machine.discard()
+
+    async def _unless_stopped(self, *works: Coroutine[Any, Any, Any]) -> bool:
+        """Run until the first of `works` ends; return False when a signal came first. Raises what went wrong."""
+        tasks = [asyncio.create_task(work) for work in works]
+        stop = asyncio.create_task(self._asked_to_stop.wait())
+        try:
+            await asyncio.wait({*tasks, stop, self._machine.failed}, return_when=asyncio.FIRST_COMPLETED)
+            ended = [task for task in (self._machine.failed, *tasks) if task.done()]
+            for task in ended:
+                task.result()
+            return bool(ended)
+        finally:
+            for task in (*tasks, stop):
+                task.cancel()
+            await asyncio.wait({*tasks, stop})
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Let the first Ctrl-C (or SIGTERM, or the terminal's end) end the run in order, the second at once."""
+        loop = asyncio.get_running_loop()
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        for number in numbers:
+            loop.add_signal_handler(number, self._signalled)
+        try:
+            yield
+        finally:
+            for number in numbers:
+                loop.remove_signal_handler(number)
+
+    def _signalled(self) -> None:
+        if self._asked_to_stop.is_set():
+            self._abandon()
+        self._asked_to_stop.set()
+        self._screen.say("Stopping in order; Ctrl-C again kills everything at once")
+
+    def _abandon(self) -> None:
+        """Kill everything and leave at once."""
+        self._machine.kill()
+        if not self._record.kept:
+            self._machine.discard()
+            shutil.rmtree(self._folder, ignore_errors=True)
+        sys.stdout.flush()
+        os._exit(INTERRUPTED)
