@@ -43,7 +43,7 @@ def kafka_broker() -> Iterator[EmbeddedKafka]:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[EmbeddedPostgres]:
-    """Start the database server that all tests share; they keep apart by `database`. To stop one, take `own_postgres`."""
+    """Start the database that all tests share; they keep apart by `database`. To stop one, take `own_postgres`."""
     with _postgres() as server:
         yield server
 
@@ -56,7 +56,7 @@ def kafka_settings(kafka_broker: EmbeddedKafka) -> KafkaSettings:
 
 @pytest.fixture
 def topic_name(kafka_broker: EmbeddedKafka) -> Iterator[str]:
-    """Return a name for topics and groups that no other test has; every topic that begins with it is deleted afterwards."""
+    """Return a name for topics and groups that no other test has; topics that begin with it are deleted afterwards."""
     name = f"test-{secrets.token_hex(6)}"
     yield name
     admin = AdminClient({"bootstrap.servers": kafka_broker.bootstrap})

@@ -10,28 +10,23 @@ import hashlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from marketfeed.local.components import build, cache_dir, fetch
+from marketfeed.local.embedded import START_TIMEOUT_S, EmbeddedServer
 from marketfeed.local.java import find_java
 from marketfeed.local.ports import free_port
-from marketfeed.local.process import ServerFailed, TiedProcess, plain_environment
+from marketfeed.local.process import TiedProcess, plain_environment
 from marketfeed.settings import KafkaSettings
-
-_START_TIMEOUT_S = 120.0
-_STOP_TIMEOUT_S = 15.0
-_ASK_EVERY_S = 0.02
 
 # The serial collector starts faster and stays smaller than the default one; at 512 MiB its pauses are short.
 _JVM_OPTIONS = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC")
@@ -58,6 +53,7 @@ _BROKER = {
     "num.network.threads": "2",
     "num.io.threads": "2",
     "background.threads": "2",
+    "group.coordinator.threads": "1",
     "log.cleaner.dedupe.buffer.size": "4194304",  # by default 128 MiB of the heap
     # After kill -9 the controller keeps the old registration for one session: so long a restart waits.
     "broker.session.timeout.ms": "3000",
@@ -92,22 +88,19 @@ class _Runtime:
         return [str(self.java), *_JVM_OPTIONS, *options, "-cp", os.pathsep.join(map(str, self.jars))]
 
 
-class EmbeddedKafka:
-    """One broker whose data, configuration and log live in `directory`; it ends with this process at the latest.
+class EmbeddedKafka(EmbeddedServer):
+    """One broker; its configuration stands beside its data and its log."""
 
-    Use it as a context manager, or call `start()` and `stop()`. Nothing happens before `start()`. A directory that
-    holds data of an earlier run is taken up again.
-    """
+    name = "Kafka"
+    stop_signals = (signal.SIGTERM,)
 
     def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.log = directory / "kafka.log"
-        self.data = directory / "data"
-        self.properties = directory / "server.properties"
-        self._logging = directory / "log4j2.properties"
+        super().__init__(directory)
+        self.data = self.directory / "data"
+        self.properties = self.directory / "server.properties"
+        self._logging = self.directory / "log4j2.properties"
         self._port = free_port()
         self._controller_port = free_port()
-        self._process: TiedProcess | None = None
 
     @property
     def bootstrap(self) -> str:
@@ -119,62 +112,32 @@ class EmbeddedKafka:
         """How services reach this broker."""
         return KafkaSettings(bootstrap_servers=self.bootstrap)
 
-    @property
-    def pid(self) -> int | None:
-        """The process id while the broker runs."""
-        return self._process.pid if self._process is not None and self._process.running() else None
-
-    def start(self, timeout_s: float = _START_TIMEOUT_S) -> None:
-        """Start and wait until the broker answers a metadata request; fetches what is missing first.
-
-        Raises ServerFailed with the end of the log when the broker dies or does not answer in `timeout_s`, and
-        ComponentMissing when something could not be fetched.
-        """
+    def start(self, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Start and wait until the broker answers a metadata request; see EmbeddedServer."""
         self.start_with(_runtime(), timeout_s)
-
-    def stop(self, timeout_s: float = _STOP_TIMEOUT_S) -> None:
-        """Shut down in order (SIGTERM), after `timeout_s` by force; does nothing when the broker is not running."""
-        if self._process is not None:
-            self._process.stop([signal.SIGTERM], timeout_s)
-            self._process = None
-
-    def kill(self) -> None:
-        """End the broker with SIGKILL."""
-        if self._process is not None:
-            self._process.kill()
-            self._process = None
-
-    def restart(self) -> None:
-        """Stop, if it runs, and start again on the same port with the same data."""
-        self.stop()
-        self.start()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def start_with(self, runtime: _Runtime, timeout_s: float, *options: str) -> None:
         """Start as `start()` does, with a runtime and options of the Java virtual machine that the caller chose."""
-        deadline = time.monotonic() + timeout_s
         self.write_configuration()
         if runtime.prepared:
             _format(runtime.prepared, self.data)
-        self._process = TiedProcess(
+        process = TiedProcess(
             [*runtime.command(*options, f"-Dlog4j2.configurationFile={self._logging}"), "kafka.Kafka", self.properties],
             log=self.log,
             directory=self.directory,
             environment=plain_environment(),
         )
+        self._run(process, timeout_s)
+
+    def answers(self) -> bool:
+        """Ask for the cluster's metadata: whether this very broker is registered and open for clients."""
         try:
-            self._wait(self._process, deadline)
-        except BaseException:
-            self.kill()
-            raise
+            socket.create_connection(("127.0.0.1", self._port)).close()  # spares librdkafka, which logs and backs off
+            cluster = AdminClient({"bootstrap.servers": self.bootstrap}).list_topics(timeout=1)
+        except (OSError, KafkaException):
+            return False
+        identity = f"cluster.id={cluster.cluster_id}"
+        return bool(cluster.brokers) and identity in (self.data / "meta.properties").read_text().splitlines()
 
     def write_configuration(self) -> None:
         """Write the broker's properties and the configuration of its log."""
@@ -191,29 +154,6 @@ class EmbeddedKafka:
             "controller.quorum.voters": f"1@{controller}",
             "log.dirs": str(self.data),
         }
-
-    def _wait(self, process: TiedProcess, deadline: float) -> None:
-        admin = AdminClient(
-            {
-                "bootstrap.servers": self.bootstrap,
-                "reconnect.backoff.ms": 20,
-                "reconnect.backoff.max.ms": 100,
-                "log_level": 0,  # a refused connection is what we wait through
-            }
-        )
-        while not _answers(admin):
-            if not process.running():
-                raise ServerFailed(f"Kafka ended while starting; the end of {self.log}:\n{process.log_tail()}")
-            if time.monotonic() > deadline:
-                raise ServerFailed(f"Kafka did not answer in time; the end of {self.log}:\n{process.log_tail()}")
-
-
-def _answers(admin: AdminClient) -> bool:
-    try:
-        return bool(admin.list_topics(timeout=1).brokers)
-    except KafkaException:
-        time.sleep(_ASK_EVERY_S)
-        return False
 
 
 def _properties(values: Mapping[str, str]) -> str:
@@ -261,6 +201,6 @@ def _prepare(runtime: _Runtime, folder: Path) -> None:
         check=True,
     )
     shutil.copyfile(broker.data / "bootstrap.checkpoint", folder / "bootstrap.checkpoint")
-    broker.start_with(runtime, _START_TIMEOUT_S, f"-XX:ArchiveClassesAtExit={folder / 'classes.jsa'}")
-    broker.stop(_START_TIMEOUT_S)
+    broker.start_with(runtime, START_TIMEOUT_S, f"-XX:ArchiveClassesAtExit={folder / 'classes.jsa'}")
+    broker.stop(START_TIMEOUT_S)
     shutil.rmtree(broker.directory)

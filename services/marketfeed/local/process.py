@@ -86,7 +86,7 @@ class TiedProcess:
         """Tell whether the server runs."""
         if self._process.poll() is None:
             return True
-        self._release()
+        self._let_watcher_go()
         return False
 
     def stop(self, signals: Sequence[signal.Signals], timeout_s: float) -> None:
@@ -106,9 +106,8 @@ class TiedProcess:
         """
         self._process.kill()  # does nothing once the process has been waited for
         self._process.wait()
-        gone = self._children_gone(timeout_s)
-        self._release()
-        if not gone:
+        self._let_watcher_go()
+        if not self._children_gone(timeout_s):
             raise ServerFailed(f"Children of process {self.pid} still run {timeout_s:g} s after its end")
 
     def log_tail(self) -> str:
@@ -118,24 +117,22 @@ class TiedProcess:
             return text.read().decode(errors="replace").strip()
 
     def _children_gone(self, timeout_s: float) -> bool:
+        """Wait for the end of the pipe that the server's children hold."""
         output = self._process.stdout
         if output is None or output.closed:
             return True
         with selectors.DefaultSelector() as selector:
             selector.register(output, selectors.EVENT_READ)
-            return bool(selector.select(timeout_s))
+            gone = bool(selector.select(timeout_s))
+        output.close()
+        return gone
 
-    def _release(self) -> None:
-        """Let the watcher go: the server's process id may soon be somebody else's."""
-        tie, output = self._process.stdin, self._process.stdout
+    def _let_watcher_go(self) -> None:
+        """Tell the watcher that the server is gone: its process id may soon be somebody else's."""
+        tie = self._process.stdin
         if tie is not None and not tie.closed:
-            with contextlib.suppress(BrokenPipeError):
+            with contextlib.suppress(BrokenPipeError), tie:
                 tie.write(b"\n")
-                tie.flush()
-            with contextlib.suppress(BrokenPipeError):
-                tie.close()
-        if output is not None:
-            output.close()
 
 
 class _Identity(TypedDict, total=False):
