@@ -1,0 +1,77 @@
+"""What a person sees of a run."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from marketfeed.local.table import ConsumerView, ServerView, ShardView, Snapshot, clock, line, render
+
+SNAPSHOT = Snapshot(
+    feed="binance-spot",
+    elapsed_s=65.0,
+    remaining_s=None,
+    servers=(ServerView("Kafka", "running", "127.0.0.1:19092"),),
+    shards=(
+        ShardView("binance-spot-0", "running", 5, 5, 10_000, 1234.4, 0.25),
+        ShardView("binance-spot-1", "running", 4, 3, 20, 10.0, 2.5),
+    ),
+    consumers=(ConsumerView("timescale", "running", 9_876, 500.0, 123, 0.4, 0),),
+    missing=0,
+)
+
+
+def _shown(snapshot: Snapshot) -> str:
+    console = Console(file=io.StringIO(), width=160, color_system=None)
+    console.print(render(snapshot))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_the_line_sums_up_all_shards_and_consumers() -> None:
+    """The plain line adds streams, rates and rows up, and shows the oldest shard's silence."""
+    assert line(SNAPSHOT) == (
+        "1:05 binance-spot | shards 2/2 | streams 8/9 | 1,244 records/s | last message 2.5 s ago"
+        " | rows 9,876 | lag 123 | missing 0"
+    )
+
+
+def test_the_line_names_what_does_not_run() -> None:
+    """A server or service that is down is named in the plain line."""
+    broken = replace(SNAPSHOT, servers=(ServerView("Kafka", "restarting", ""),))
+    assert line(broken).endswith("| not running: Kafka")
+
+
+def test_what_has_not_answered_yet_is_shown_as_unknown() -> None:
+    """A shard without stats and a ledger that does not answer show a dash, and break nothing."""
+    silent = replace(SNAPSHOT, shards=(ShardView("binance-spot-0", "starting"),), missing=None)
+    assert "missing -" in line(silent)
+    assert "-/-" in _shown(silent)
+
+
+def test_the_table_shows_every_part() -> None:
+    """Servers, shards and consumers each have their row with state and numbers."""
+    shown = _shown(SNAPSHOT)
+    for part in ("no print missing", "127.0.0.1:19092", "binance-spot-1", "3/4", "1,234", "9,876", "123"):
+        assert part in shown
+
+
+def test_missing_prints_and_restarts_stand_out() -> None:
+    """A known gap and a restarted shard are said in words."""
+    shown = _shown(replace(SNAPSHOT, missing=7, shards=(replace(SNAPSHOT.shards[0], restarts=2),)))
+    assert "7 prints missing" in shown
+    assert "running (2 restarts)" in shown
+
+
+def test_without_kafka_no_rows_are_promised() -> None:
+    """A feed without consumers shows neither rows nor lag."""
+    assert "rows" not in line(replace(SNAPSHOT, consumers=(), missing=None))
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(5.9, "0:05"), (754, "12:34"), (3723, "1:02:03")])
+def test_clock(seconds: float, text: str) -> None:
+    """Durations are shown as a clock shows them."""
+    assert clock(seconds) == text
