@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, WithJsonSchema
 from pydantic.alias_generators import to_camel
-from pydantic_core import core_schema
+from pydantic_core import PydanticCustomError, core_schema
+
+from marketfeed.exchanges import NAMES as EXCHANGES
 
 _DURATION = r"^[1-9][0-9]{0,8}(ms|s|m|h|d)$"
 _NAME = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
@@ -74,6 +76,15 @@ class Duration(str):
         return core_schema.no_info_after_validator_function(cls, text, serialization=core_schema.to_string_ser_schema())
 
 
+def _known_exchange(name: str) -> str:
+    """Refuse what no venue module bears as its name; the error is the one that an enumeration would raise."""
+    if name not in EXCHANGES:
+        expected = ", ".join(repr(known) for known in EXCHANGES)
+        raise PydanticCustomError("enum", "Input should be {expected}", {"expected": expected})
+    return name
+
+
+Exchange = Annotated[str, AfterValidator(_known_exchange), Field(json_schema_extra={"enum": list(EXCHANGES)})]
 Name = Annotated[str, Field(pattern=_NAME)]
 SecretName = Annotated[str, Field(pattern=_SECRET_NAME)]
 SecretKey = Annotated[str, Field(pattern=_SECRET_KEY)]

@@ -16,6 +16,7 @@ from marketfeed_operator.fields import (
     Brokers,
     CredentialsReference,
     Duration,
+    Exchange,
     FreeForm,
     GroupName,
     Header,
@@ -281,7 +282,7 @@ class Analytics(Section):
 class Spec(Section):
     """Which venue, which symbols, which channels, and where it all goes."""
 
-    exchange: str
+    exchange: Exchange
     """The venue, as binance."""
     endpoints: Endpoints = Endpoints()
     """Where the venue answers, if not at its public addresses."""

@@ -23,6 +23,7 @@ _LONGEST_VALUE = 60
 _KINDS = {
     "bool_type": "true or false",
     "dict_type": "a mapping",
+    "finite_number": "a finite number",
     "float_type": "a number",
     "int_type": "a whole number",
     "int_from_float": "a whole number",
@@ -88,7 +89,7 @@ def _sentence(error: ErrorDetails, model: type[BaseModel]) -> str:  # noqa: PLR0
         bound, words = _BOUNDS[kind]
         return f"{words} {context[bound]:g}, not {shown(value)}"
     if kind in ("literal_error", "enum"):
-        return one_of(value, _choices(context["expected"]))
+        return _wrong_choice(value, _choices(context["expected"]))
     if kind == "string_pattern_mismatch":
         return f"{shown(value)} is not {MEANING.get(context['pattern'], 'of the form ' + context['pattern'])}"
     if kind == "too_short":
@@ -99,10 +100,20 @@ def _sentence(error: ErrorDetails, model: type[BaseModel]) -> str:  # noqa: PLR0
 def _wrong_kind(value: Any, right: str) -> str:
     advice = ""
     if right == "text" and isinstance(value, bool | int | float):
-        advice = f': write "{json.dumps(value)}" in quotes' if not isinstance(value, bool) else ": put it in quotes"
-    elif isinstance(value, str) and right != "text":
-        advice = ", and text is never taken for it"
+        advice = ": put it in quotes"
+    elif "number" in right and isinstance(value, str) and value.replace(".", "", 1).isdecimal():
+        advice = ": leave the quotes out"
     return f"must be {right}, not {shown(value)}{advice}"
+
+
+def _wrong_choice(value: Any, choices: list[str]) -> str:
+    if not isinstance(value, str):
+        return (
+            _wrong_kind(value, "text")
+            if str(value) in choices
+            else f"{shown(value)} is not one of {', '.join(choices)}"
+        )
+    return one_of(value, choices)
 
 
 def _choices(expected: str) -> list[str]:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import chain
 
-from marketfeed.exchanges import NAMES, venue
+from marketfeed.exchanges import venue
 from marketfeed_operator.fields import Duration
 from marketfeed_operator.models import MarketFeed, Sink
 from marketfeed_operator.problems import Location, Problem, one_of
@@ -25,11 +25,6 @@ _MOST_IN_FLIGHT = 5  # an idempotent producer keeps its order only up to here (K
 def broken(feed: MarketFeed) -> list[Problem]:
     """Return every problem that the rules find."""
     return list(chain.from_iterable(rule(feed) for rule in RULES))
-
-
-def _exchange_is_known(feed: MarketFeed) -> Iterator[Problem]:
-    if feed.spec.exchange not in NAMES:
-        yield Problem(("spec", "exchange"), one_of(feed.spec.exchange, NAMES))
 
 
 def _symbols_or_discovery(feed: MarketFeed) -> Iterator[Problem]:
@@ -54,8 +49,6 @@ def _repeated(values: tuple[str, ...], location: Location) -> Iterator[Problem]:
 
 
 def _channels_are_the_venues(feed: MarketFeed) -> Iterator[Problem]:
-    if feed.spec.exchange not in NAMES:
-        return
     offered = venue(feed.spec.exchange).channels
     for channel in feed.spec.channels:
         if channel not in offered:
@@ -64,8 +57,6 @@ def _channels_are_the_venues(feed: MarketFeed) -> Iterator[Problem]:
 
 
 def _a_shard_fits_one_connection(feed: MarketFeed) -> Iterator[Problem]:
-    if feed.spec.exchange not in NAMES:
-        return
     allowed = venue(feed.spec.exchange).limits.streams_per_connection
     wanted = feed.spec.ingest.streams_per_shard
     if wanted > allowed:
@@ -190,8 +181,6 @@ def _analytics_have_input_and_output(feed: MarketFeed) -> Iterator[Problem]:
 
 
 def _rotation_comes_before_the_cut(feed: MarketFeed) -> Iterator[Problem]:
-    if feed.spec.exchange not in NAMES:
-        return
     lifetime_s = venue(feed.spec.exchange).limits.connection_lifetime_s
     if feed.spec.ingest.rotate_after.seconds >= lifetime_s:
         sentence = f"must be below {lifetime_s / 3600:g}h, when {feed.spec.exchange} cuts a connection"
@@ -199,7 +188,6 @@ def _rotation_comes_before_the_cut(feed: MarketFeed) -> Iterator[Problem]:
 
 
 RULES: tuple[Rule, ...] = (
-    _exchange_is_known,
     _symbols_or_discovery,
     _symbols_are_distinct,
     _channels_are_distinct,

@@ -18,6 +18,9 @@ from marketfeed_operator.models import API_VERSION, KIND, MarketFeed
 from marketfeed_operator.problems import Location, Problem, shown, worded
 from marketfeed_operator.rules import broken
 
+_STAND_IN = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": "any"}}
+"""What the rules do not look at, right in any case."""
+
 __all__ = ["MarketFeed", "load", "parse"]
 
 
@@ -28,10 +31,10 @@ def load(text: str, source: str) -> MarketFeed:
     """
     try:
         documents = [document for document in yaml.load_all(text, Loader=_Loader) if document is not None]
+    except yaml.reader.ReaderError as error:
+        raise ConfigurationError(_unreadable(error, text, source)) from None
     except yaml.MarkedYAMLError as error:
         raise ConfigurationError(_position(error, source)) from None
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"{source}: not YAML: {error}") from None
     if len(documents) != 1:
         raise ConfigurationError(
             f"{source}: holds {len(documents)} documents; write one {KIND} to a file"
@@ -47,22 +50,35 @@ def parse(document: Any, source: str = KIND) -> MarketFeed:
     Raises ConfigurationError with one line for each problem.
     """
     if not isinstance(document, Mapping):
-        raise ConfigurationError(f"{source}: must be a mapping with apiVersion, kind, metadata and spec")
-    content = dict(document)
-    feed, problems = _checked(content)
-    if feed is None:
-        rest = _without(content, [problem.location for problem in problems])
-        problems += _new(_checked(rest)[1], problems)
-    if problems or feed is None:
+        raise ConfigurationError(
+            f"{source}: must be a mapping with apiVersion, kind, metadata and spec, not {shown(document)}"
+        )
+    feed, problems = _examined(json.loads(json.dumps(dict(document))))
+    if feed is None or problems:
         raise ConfigurationError(_report(problems, source))
     return feed
 
 
+def _examined(document: dict[str, Any]) -> tuple[MarketFeed | None, list[Problem]]:
+    """Return the feed, or all problems: the rules are tried too on what is left without the fields that are wrong."""
+    foreign = _identity(document)
+    if foreign:
+        return None, foreign
+    feed, known = _checked(document)
+    found, removed = known, list[Location]()
+    while feed is None:
+        wrong = [_present(document, problem.location) for problem in found if problem.location[0] == "spec"]
+        if "spec" not in document or any(len(location) < len(("spec", "field")) for location in wrong):
+            break
+        removed += wrong
+        document = {**_STAND_IN, "spec": _without(document, wrong)["spec"]}
+        feed, found = _checked(document)
+        known = known + [problem for problem in found if not _follows(problem, removed)]
+    return feed, known
+
+
 def _checked(document: dict[str, Any]) -> tuple[MarketFeed | None, list[Problem]]:
     """Return the feed, if its fields are right one by one, and the problems of the fields, else those of the rules."""
-    wrong_kind = _identity(document)
-    if wrong_kind:
-        return None, wrong_kind
     try:
         feed = MarketFeed.model_validate_json(json.dumps(document))
     except ValidationError as error:
@@ -74,42 +90,58 @@ def _identity(document: Mapping[str, Any]) -> list[Problem]:
     """Say when this is another kind of document altogether: then nothing more can be said about its fields."""
     expected = {"apiVersion": API_VERSION, "kind": KIND}
     return [
-        Problem((field,), f"must be {right}, not {shown(document[field])}" if field in document else f"write {right}")
+        Problem(
+            (field,),
+            f"must be {right}, not {shown(document[field])}" if field in document else f"is missing: write {right}",
+        )
         for field, right in expected.items()
         if document.get(field) != right
     ]
 
 
+def _present(document: Any, location: Location) -> Location:
+    """Return the location, or that of the section around it where the document lacks the field."""
+    for part in location[:-1]:
+        document = document[part]
+    return location if isinstance(document, list) or location[-1] in document else location[:-1]
+
+
 def _without(document: dict[str, Any], locations: Iterable[Location]) -> dict[str, Any]:
-    """Return the document without what stands at the locations, so that the rest can be checked."""
+    """Return the document without what stands at the locations."""
     rest = deepcopy(document)
-    for location in sorted(set(locations), key=str, reverse=True):  # later items of a list before earlier ones
+    for location in sorted(set(locations), reverse=True):  # inner before outer, and a list's last item first
         parent: Any = rest
         for part in location[:-1]:
             parent = parent[part]
-        field: Any = location[-1]
-        if isinstance(parent, list) or field in parent:
-            del parent[field]
+        del parent[location[-1]]
     return rest
 
 
-def _new(problems: Iterable[Problem], known: Iterable[Problem]) -> list[Problem]:
-    """Return the problems that do not follow from taking the known ones out: those outside of their sections."""
-    sections = [_section(problem.location) for problem in known]
-    return [
-        problem for problem in problems if not any(problem.location[: len(section)] == section for section in sections)
-    ]
-
-
-def _section(location: Location) -> Location:
-    """Return the location of the section that a field stands in; a field of `spec` itself counts alone."""
-    return location[:-1] if len(location) > len(("spec", "field")) else location
+def _follows(problem: Problem, removed: Iterable[Location]) -> bool:
+    """Say whether the problem may come of removing something: from its own section, or from a list around it."""
+    at = problem.location
+    for location in removed:
+        section = location[:-1]
+        if isinstance(location[-1], int) and at[: len(section)] == section:
+            return True
+        if at[: len(location)] == location or at[:-1] == section != ("spec",):
+            return True
+    return False
 
 
 def _report(problems: list[Problem], source: str) -> str:
     if len(problems) == 1:
         return f"{source}: {problems[0]}"
     return "\n  ".join([f"{source}: {len(problems)} problems", *map(str, problems)])
+
+
+def _unreadable(error: yaml.reader.ReaderError, text: str, source: str) -> str:
+    """Say which character YAML does not allow and where; lines and columns count from 1."""
+    before = text[: error.position]
+    line, column = before.count("\n") + 1, error.position - before.rfind("\n")
+    return (
+        f"{source}:{line}:{column}: not YAML that can be read: character {shown(chr(error.character))} is not allowed"
+    )
 
 
 def _position(error: yaml.MarkedYAMLError, source: str) -> str:
@@ -132,7 +164,9 @@ class _Loader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, str) and key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key} stands here twice", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{shown(key)} stands here twice", key_node.start_mark
+                )
             if isinstance(key, str):
                 seen.add(key)
         return super().construct_mapping(node, deep=deep)
