@@ -44,8 +44,7 @@ class Command:
 
 def marketfeed(*arguments: str, env: Mapping[str, str] | None = None) -> Command:
     """Return the command that runs `marketfeed ARGUMENTS` with this very installation."""
-    program = "from marketfeed.cli import main; main()"
-    return Command(argv=(sys.executable, "-c", program, *arguments), env=env or {})
+    return Command(argv=(sys.executable, "-m", "marketfeed", *arguments), env=env or {})
 
 
 class Child:

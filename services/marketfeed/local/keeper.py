@@ -7,9 +7,10 @@ import random
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from marketfeed.errors import MarketfeedError
+from marketfeed.local.embedded import EmbeddedServer
 from marketfeed.local.supervisor import BACKOFF_FIRST_S, BACKOFF_MAX_S, Observer, State, next_attempt
 from marketfeed.policies import backoff_s
 
@@ -18,35 +19,15 @@ WATCH_EVERY_S = 0.3
 T = TypeVar("T")
 
 
-class EmbeddedServer(Protocol):
-    """What the embedded broker and the embedded database both offer; every call may block."""
-
-    @property
-    def pid(self) -> int | None:
-        """The process id while it runs."""
-
-    def start(self) -> None:
-        """Start, and return once it answers."""
-
-    def restart(self) -> None:
-        """Start again on the same port and data, after a death."""
-
-    def stop(self) -> None:
-        """End it in order."""
-
-    def kill(self) -> None:
-        """End it at once."""
-
-
 class Keeper:
     """One embedded server under watch. `start` it once, `stop` it once."""
 
-    def __init__(self, name: str, server: EmbeddedServer, observer: Observer) -> None:
-        self.name = name
+    def __init__(self, server: EmbeddedServer, observer: Observer) -> None:
+        self.name = server.name
         self.state = State.STARTING
         self._server = server
         self._observer = observer
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=server.name)
         self._watcher: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -70,7 +51,7 @@ class Keeper:
         attempt, since = -1, time.monotonic()
         while True:
             await asyncio.sleep(WATCH_EVERY_S)
-            if await self._call(lambda: self._server.pid) is not None:
+            if await self._call(self._server.running):
                 continue
             attempt = next_attempt(attempt, time.monotonic() - since)
             self.state = State.RESTARTING

@@ -49,8 +49,8 @@ class Machine:
         self._endpoints = Endpoints()
         self._kafka = EmbeddedKafka(folder / "kafka") if workload.kafka else None
         self._postgres = EmbeddedPostgres(folder / "postgres") if workload.kafka else None
-        self._kafka_keeper = Keeper("Kafka", self._kafka, self) if self._kafka else None
-        self._postgres_keeper = Keeper("PostgreSQL", self._postgres, self) if self._postgres else None
+        self._kafka_keeper = Keeper(self._kafka, self) if self._kafka else None
+        self._postgres_keeper = Keeper(self._postgres, self) if self._postgres else None
         self._venue = SimulatedVenue(market, workload.symbols, len(workload.streams), folder, self) if market else None
         self.fleet = Fleet(folder, self, screen.say)
 

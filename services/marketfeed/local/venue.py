@@ -9,6 +9,7 @@ import asyncio
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -63,7 +64,7 @@ class SimulatedVenue:
         self._market = market
         self._symbols = set(symbols)
         self._streams = streams
-        self._truth = folder / "truth"
+        self._truth = folder / "truth" if market.replay is None else _unused(folder / "truth")
         # A replay that is cut cannot be taken up again in its middle: its venue's first death is its end.
         self.service = Service(NAME, self._command, folder / "logs", observer, restart=market.replay is None)
 
@@ -83,6 +84,14 @@ class SimulatedVenue:
         return marketfeed(
             "simulate", *arguments(self._market, sorted(self._symbols), self._streams, self._truth, self.address)
         )
+
+
+def _unused(folder: Path) -> Path:
+    """Return the folder, numbered where it exists: a replay starts from its beginning, and so does its truth."""
+    if not folder.exists():
+        return folder
+    numbered = (folder.with_name(f"{folder.name}-{number}") for number in count(2))
+    return next(name for name in numbered if not name.exists())
 
 
 def _port(url: str) -> int | None:
