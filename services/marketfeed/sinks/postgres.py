@@ -126,7 +126,7 @@ def _store_new(cursor: Cursor, streams: Streams) -> list[Entry]:
     _copy(cursor, streams, prefix="incoming_")
     added: list[Entry] = []
     for name in {table(stream) for stream in streams}:
-        cursor.execute(sql.read(f"insert_new_{name}.sql"), {"window": DUPLICATE_WINDOW})
+        cursor.execute(sql.read(f"insert_new_{name}.sql"), _around(streams))
         added.extend(Entry(*row) for row in cursor.fetchall())
     added.sort()
     _upsert(cursor, added)
@@ -147,19 +147,22 @@ def _check_book_tickers(cursor: Cursor, streams: Streams) -> None:
         return
     if any(not _ascending(records) for records in streams.values()):
         raise _NotFresh
-    times = [record.event_time for records in streams.values() for record in records]
-    cursor.execute(
-        sql.read("newest_book_ticker.sql"),
-        {
-            "exchange": [exchange for exchange, _, _ in streams],
-            "symbol": [symbol for _, symbol, _ in streams],
-            "from_s": (min(times) - _WINDOW_US - MINUTE_US) // 1_000_000,
-            "until_s": (max(times) + _WINDOW_US) // 1_000_000,
-        },
-    )
+    names = {"exchange": [exchange for exchange, _, _ in streams], "symbol": [symbol for _, symbol, _ in streams]}
+    cursor.execute(sql.read("newest_book_ticker.sql"), {**names, **_around(streams)})
     for exchange, symbol, newest in cursor.fetchall():
         if ledger.record_id(streams[exchange, symbol, Channel.BOOK_TICKER][0]) <= newest:
             raise _NotFresh
+
+
+def _around(streams: Streams) -> dict[str, timedelta | int]:
+    """Return the window for duplicates, and the stretch of time (s since 1970) that it makes of this batch."""
+    times = [record.event_time for records in streams.values() for record in records]
+    return {
+        "window": DUPLICATE_WINDOW,
+        # From a full minute on, for the ledger's rows begin at one.
+        "from_s": (min(times) - _WINDOW_US) // MINUTE_US * 60,
+        "until_s": (max(times) + _WINDOW_US) // 1_000_000 + 1,
+    }
 
 
 def _ascending(records: Sequence[Record]) -> bool:

@@ -10,9 +10,14 @@ WITH waiting AS (
     -- as a scan of whole partitions, because nothing is known about a temporary table's rows.
     WHERE (
         SELECT true FROM book_ticker AS held
-        WHERE held.symbol = waiting.symbol AND held.update_id = waiting.update_id
-          AND held.exchange = waiting.exchange
+        WHERE held.update_id = waiting.update_id
+          -- IS NOT DISTINCT FROM uses no index, so that the primary key alone is left to find the id. The index on
+          -- (symbol, event_time) would scan the window, and the planner takes it whenever its statistics are older.
+          AND held.symbol IS NOT DISTINCT FROM waiting.symbol
+          AND held.exchange IS NOT DISTINCT FROM waiting.exchange
           AND held.event_time BETWEEN waiting.event_time - %(window)s AND waiting.event_time + %(window)s
+          -- The same for all rows at once, in constants: partitions of other days are not even opened.
+          AND held.event_time BETWEEN to_timestamp(%(from_s)s) AND to_timestamp(%(until_s)s)
         LIMIT 1
     ) IS NULL
     ON CONFLICT DO NOTHING

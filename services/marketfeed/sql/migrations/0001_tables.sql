@@ -30,8 +30,8 @@ CREATE TABLE book_ticker (
     event_time     timestamptz      NOT NULL,  -- of receipt, where the venue sends none
     ingestion_time timestamptz      NOT NULL,
     source         text COLLATE "C" NOT NULL,
-    -- The id before the time: two receipts of one update differ in event_time, and are looked for by id.
-    PRIMARY KEY (symbol, update_id, event_time, exchange)
+    -- The id first: two receipts of one update differ in event_time, and are looked for by id.
+    PRIMARY KEY (update_id, symbol, event_time, exchange)
 ) {by_event_time};
 
 CREATE INDEX book_ticker_symbol_event_time ON book_ticker (symbol, event_time);
