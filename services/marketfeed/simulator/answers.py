@@ -11,10 +11,9 @@ from collections.abc import Callable, Mapping
 from decimal import ROUND_DOWN, Decimal
 from typing import Any
 
-import msgspec
-
 from marketfeed.simulator.instruments import digits, instrument
-from marketfeed.simulator.journal import Journal, Key
+from marketfeed.simulator.journal import Journal
+from marketfeed.simulator.payloads import agg_trade_key, read_agg_trade, read_trade, trade_key
 from marketfeed.simulator.source import Source
 
 Parameters = Mapping[str, str]
@@ -39,49 +38,9 @@ class Refused(Exception):
         self.body = {"code": code, "msg": message}
 
 
-class _Trade(msgspec.Struct):
-    """A payload of the stream `trade`."""
-
-    t: int
-    p: str
-    q: str
-    T: int
-    m: bool
-    M: bool = True
-
-
-class _AggTrade(msgspec.Struct):
-    """A payload of the stream `aggTrade`, and a row of the endpoint: it leaves out `e`, `E` and `s`."""
-
-    a: int
-    p: str
-    q: str
-    f: int
-    l: int  # noqa: E741 - the venue's name
-    T: int
-    m: bool
-    M: bool = True
-
-
-_trade = msgspec.json.Decoder(_Trade).decode
-_agg_trade = msgspec.json.Decoder(_AggTrade).decode
-
-
-def trade_key(payload: bytes) -> Key:
-    """Return what a trade is found by."""
-    row = _trade(payload)
-    return Key(row.t, row.T)
-
-
-def agg_trade_key(payload: bytes) -> Key:
-    """Return what an aggregate trade is found by."""
-    row = _agg_trade(payload)
-    return Key(row.a, row.T)
-
-
 def trade_row(payload: bytes) -> dict[str, object]:
     """Return a trade as REST shows it."""
-    row = _trade(payload)
+    row = read_trade(payload)
     value = (Decimal(row.p) * Decimal(row.q)).quantize(_CENT, ROUND_DOWN)
     return {
         "id": row.t,
@@ -127,12 +86,10 @@ class Answers:
     def answer(self, endpoint: str, query: Parameters, now_ms: int) -> Answer:
         """Return the JSON value of a known endpoint; raises Refused."""
         _, known, handler = self._endpoints[endpoint]
-        unread = [name for name in query if name not in known]
-        if unread:
-            raise Refused(
-                -1104,
-                f"Not all sent parameters were read; read '{len(query) - len(unread)}' parameter(s) but was sent '{len(query)}'.",
-            )
+        read = sum(name in known for name in query)
+        if read < len(query):
+            text = f"Not all sent parameters were read; read '{read}' parameter(s) but was sent '{len(query)}'."
+            raise Refused(-1104, text)
         return handler(query, now_ms)
 
     def _symbol(self, query: Parameters) -> str:
@@ -143,9 +100,7 @@ class Answers:
 
     def _listed(self, symbol: str) -> str:
         if not _SYMBOL(symbol):
-            raise Refused(
-                -1100, "Illegal characters found in parameter 'symbol'; legal range is '^[A-Z0-9-_.]{1,20}$'."
-            )
+            raise _illegal("symbol", "^[A-Z0-9-_.]{1,20}$")
         if symbol not in self._source.symbols:
             raise Refused(-1121, "Invalid symbol.")
         return symbol
@@ -179,7 +134,7 @@ class Answers:
             rows = journal.until(end, limit, agg_trade_key)
         else:
             rows = journal.last(limit)
-        return [_agg_trade(payload) for payload in rows]
+        return [read_agg_trade(payload) for payload in rows]
 
     def _depth(self, query: Parameters, _now_ms: int) -> Answer:
         book = self._source.depth(self._symbol(query), _limit(query, DEFAULT_LEVELS, 5000))
@@ -204,6 +159,10 @@ class Answers:
         }
 
 
+def _illegal(name: str, legal: str) -> Refused:
+    return Refused(-1100, f"Illegal characters found in parameter '{name}'; legal range is '{legal}'.")
+
+
 def _number(query: Parameters, name: str) -> int | None:
     text = query.get(name)
     if text is None:
@@ -211,7 +170,7 @@ def _number(query: Parameters, name: str) -> int | None:
     if not text:
         raise Refused(-1105, f"Parameter '{name}' was empty.")
     if not _INTEGER(text):
-        raise Refused(-1100, f"Illegal characters found in parameter '{name}'; legal range is '^[0-9]{{1,20}}$'.")
+        raise _illegal(name, "^[0-9]{1,20}$")
     return int(text)
 
 
@@ -231,15 +190,14 @@ def _list(text: str) -> list[str]:
     except json.JSONDecodeError:
         names = None
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        legal = '^\\[("[A-Z0-9-_.]{1,20}"(,"[A-Z0-9-_.]{1,20}"){0,}){0,1}\\]$'
-        raise Refused(-1100, f"Illegal characters found in parameter 'symbols'; legal range is '{legal}'.")
+        raise _illegal("symbols", '^\\[("[A-Z0-9-_.]{1,20}"(,"[A-Z0-9-_.]{1,20}"){0,}){0,1}\\]$')
     return names
 
 
 def _listing(symbol: str) -> dict[str, object]:
     """Return one symbol's row of exchangeInfo."""
     listed = instrument(symbol)
-    tick, step = digits(listed.tick), digits(listed.step)
+    tick, step = digits(listed.tick).decode(), digits(listed.step).decode()
     return {
         "symbol": symbol,
         "status": "TRADING",

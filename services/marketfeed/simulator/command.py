@@ -1,43 +1,25 @@
-"""`marketfeed simulate`: the command line of the simulated venue, and the process around its parts."""
+"""`marketfeed simulate`: the command line of the simulated venue."""
 
 from __future__ import annotations
 
-import asyncio
-import signal
+import logging
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import click
 import uvloop
 
 from marketfeed import logs
-from marketfeed.errors import ConfigurationError
-from marketfeed.simulator.answers import Answers
-from marketfeed.simulator.engine import Engine, Pace, Phase
-from marketfeed.simulator.hub import Hub
-from marketfeed.simulator.instruments import parse_symbols
+from marketfeed.simulator.engine import Pace
 from marketfeed.simulator.limits import RestLimits, WebsocketLimits
-from marketfeed.simulator.market import Market
-from marketfeed.simulator.rest import RestServer
 from marketfeed.simulator.source import Source
-from marketfeed.simulator.tape import Tape
-from marketfeed.simulator.websocket import WebsocketServer
+from marketfeed.simulator.venue import Address, Venue, synthetic, taped
 
-log = logs.logger("simulator")
-
-
-@dataclass(frozen=True, slots=True)
-class Venue:
-    """Everything that a simulated venue is told."""
-
-    host: str
-    websocket_port: int
-    rest_port: int
-    pace: Pace
-    websocket_limits: WebsocketLimits
-    rest_limits: RestLimits
+Command = Callable[..., None]
 
 
 def _speed(_context: click.Context, _parameter: click.Parameter, text: str) -> float | None:
@@ -53,109 +35,91 @@ def _speed(_context: click.Context, _parameter: click.Parameter, text: str) -> f
     return speed
 
 
-@click.command()
+def _limit_options(command: Command) -> Command:
+    """Add an option for every limit of the venue."""
+    for limit in reversed((*fields(WebsocketLimits), *fields(RestLimits))):
+        option = click.option(
+            f"--{limit.name.replace('_', '-')}",
+            type=click.IntRange(min=1) if isinstance(limit.default, int) else click.FloatRange(min=0, min_open=True),
+            default=limit.default,
+            show_default=True,
+            help=limit.metadata["help"],
+        )
+        command = option(command)
+    return command
+
+
+@click.command(context_settings={"max_content_width": 110})
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--websocket-port", default=0, show_default=True, help="Port of the websocket; 0 takes a free one.")
 @click.option("--rest-port", default=0, show_default=True, help="Port of the REST API; 0 takes a free one.")
 @click.option(
-    "--symbols", default="BTCUSDT,ETHUSDT,BNBUSDT", show_default=True, help="SYMBOL or SYMBOL:WEIGHT, comma-separated."
+    "--symbols",
+    default="BTCUSDT,ETHUSDT,BNBUSDT",
+    show_default=True,
+    help="Symbols of the synthetic market, comma-separated: SYMBOL, or SYMBOL:WEIGHT for its share of the rate.",
 )
 @click.option(
     "--rate",
     default=200.0,
     show_default=True,
     type=click.FloatRange(min=0, min_open=True),
-    help="Mean payloads a second, all symbols together.",
+    help="Payloads a second of all symbols and channels together, in the mean: they come in bursts.",
 )
-@click.option("--seed", default=1, show_default=True, help="The same seed gives the same market.")
-@click.option("--records", type=click.IntRange(min=1), help="Close the market after about so many payloads.")
+@click.option("--seed", default=1, show_default=True, help="Equal seeds give equal markets, apart from the clock.")
+@click.option("--records", type=click.IntRange(min=1), help="End the market after this many payloads.")
 @click.option(
     "--replay",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Play the recordings (*.jsonl) in this directory instead.",
+    help='Play the recordings DIRECTORY/*.jsonl instead, side by side: lines {"t": ms, "frame": {"stream": ..., '
+    '"data": ...}}, digits and times unchanged.',
 )
 @click.option(
     "--speed",
     default="1",
     show_default=True,
     callback=_speed,
-    help="Factor on the pace, or `max`: as fast as the slowest client reads.",
+    help="Factor on the pace of market or recordings. `max` is flat out: as fast as the slowest client reads, and "
+    "standing still while nobody is subscribed.",
 )
 @click.option(
-    "--wait-for-streams", default=0, show_default=True, help="Begin only when so many distinct streams are subscribed."
+    "--wait-for-streams",
+    default=0,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="Begin only when this many distinct streams are subscribed, so that a client misses nothing.",
 )
 @click.option(
     "--truth",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Keep everything issued here, a file SYMBOL@channel.jsonl per stream.",
+    help="Keep everything issued in DIRECTORY, one file SYMBOL@channel.jsonl per stream, written before it is sent. A "
+    "synthetic market goes on where the files end. Without it they live in a temporary directory.",
 )
-def command(
-    host: str,
-    websocket_port: int,
-    rest_port: int,
-    symbols: str,
-    rate: float,
-    seed: int,
-    records: int | None,
-    replay: Path | None,
-    speed: float | None,
-    wait_for_streams: int,
-    truth: Path | None,
-) -> None:
-    """Simulate Binance's spot market data."""
+@_limit_options
+def command(**options: Any) -> None:
+    """Simulate a venue: Binance's spot market data, websocket and REST, for trying out clients.
+
+    Point a client at the addresses of the log line `listening`. Without --replay a seeded synthetic market trades; GET
+    /simulator/state on the REST address tells how far it is. SIGTERM ends it; every file is complete then.
+    """
     logs.configure()
-    venue = Venue(
-        host, websocket_port, rest_port, Pace(speed, wait_for_streams, records), WebsocketLimits(), RestLimits()
-    )
-    source: Source = Tape(replay) if replay else Market(parse_symbols(symbols), rate, seed)
+    logging.getLogger("picows").setLevel(logging.WARNING)  # it says for every connection what we say shorter
+    replay: Path | None = options["replay"]
     with ExitStack() as stack:
-        directory = truth or Path(stack.enter_context(TemporaryDirectory(prefix="marketfeed-simulator-")))
-        hub = Hub(source.streams, _prepared(directory))
+        directory = options["truth"]
+        if directory is None:
+            directory = Path(stack.enter_context(TemporaryDirectory(prefix="marketfeed-simulator-")))
+        source: Source
+        if replay is None:
+            source, hub = synthetic(directory, options["symbols"], options["rate"], options["seed"])
+        else:
+            source, hub = taped(directory, replay)
         stack.callback(hub.close)
-        uvloop.run(_serve(venue, source, hub))
-
-
-def _prepared(directory: Path) -> Path:
-    """Return the directory, made where it is missing; raises ConfigurationError when it holds an earlier truth."""
-    directory.mkdir(parents=True, exist_ok=True)
-    if any(directory.glob("*@*.jsonl")):
-        raise ConfigurationError(f"{directory} already holds a truth: name an empty directory")
-    return directory
-
-
-async def _serve(venue: Venue, source: Source, hub: Hub) -> None:
-    """Run the venue until SIGTERM or SIGINT."""
-    stopped = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    engine = Engine(source, hub, venue.pace)
-    websocket = WebsocketServer(hub, venue.websocket_limits, patient=venue.pace.speed is None)
-    answers = Answers(source, hub.journals, venue.rest_limits.weight_per_minute)
-    rest = RestServer(answers, venue.rest_limits, lambda: state(engine, hub))
-    rest_url = await rest.start(venue.host, venue.rest_port)
-    websocket_url = await websocket.start(venue.host, venue.websocket_port)
-    log.info("listening", websocket=websocket_url, rest=rest_url)
-    async with asyncio.TaskGroup() as tasks:
-        running = [tasks.create_task(work) for work in (engine.run(), engine.keep_flushing(), websocket.keep_beating())]
-        await stopped.wait()
-        for task in running:
-            task.cancel()
-    await websocket.stop()
-    await rest.stop()
-    log.info("stopped", issued=engine.issued)
-
-
-def state(engine: Engine, hub: Hub) -> dict[str, object]:
-    """Return what `/simulator/state` shows."""
-    return {
-        "phase": engine.phase,
-        "started": engine.phase is not Phase.WAITING,
-        "finished": engine.phase is Phase.FINISHED,
-        "issued": engine.issued,
-        "clients": len(hub.clients),
-        "subscribed": sorted(hub.subscribed),
-        "streams": {
-            stream: {"issued": journal.count, "first_id": journal.first_id, "last_id": journal.last_id}
-            for stream, journal in hub.journals.items()
-        },
-    }
+        venue = Venue(
+            source,
+            hub,
+            Pace(options["speed"], options["wait_for_streams"], options["records"]),
+            WebsocketLimits(**{limit.name: options[limit.name] for limit in fields(WebsocketLimits)}),
+            RestLimits(**{limit.name: options[limit.name] for limit in fields(RestLimits)}),
+        )
+        uvloop.run(venue.serve(Address(options["host"], options["websocket_port"], options["rest_port"])))

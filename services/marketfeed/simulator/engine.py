@@ -15,7 +15,6 @@ log = logger("simulator")
 
 TICK_S = 0.005  # what is due within a tick is written together: a little latency for much less CPU
 CHUNK = 400  # payloads between two looks at the sockets
-_FLUSH_S = 0.5
 
 
 class Phase(StrEnum):
@@ -36,7 +35,7 @@ class Pace:
 
 
 class Engine:
-    """Runs one source at one pace. `room` tells, at flat-out pace, whether every client can take more."""
+    """Runs one source at one pace."""
 
     def __init__(self, source: Source, hub: Hub, pace: Pace) -> None:
         self._source, self._hub, self._pace = source, hub, pace
@@ -46,7 +45,7 @@ class Engine:
 
     async def run(self) -> None:
         """Wait for the clients that were asked for, play the source to its end, say that it is over."""
-        while len(self._hub.subscribed) < self._pace.wait_for_streams:
+        while len(self._hub.subscribed) < self._pace.wait_for_streams:  # noqa: ASYNC110 - the hub knows no event loop
             await asyncio.sleep(TICK_S)
         self._source.begin(int(time() * 1000))
         self.phase = Phase.RUNNING
@@ -55,16 +54,8 @@ class Engine:
             await self._flat_out()
         else:
             await self._paced(self._pace.speed)
-        self._hub.flush()
-        self._hub.flush_journals()
         self.phase = Phase.FINISHED
         log.info("finished", issued=self.issued)
-
-    async def keep_flushing(self) -> None:
-        """Bring the journals to disk often enough for whoever reads along."""
-        while True:
-            await asyncio.sleep(_FLUSH_S)
-            self._hub.flush_journals()
 
     async def _paced(self, speed: float) -> None:
         began = monotonic()

@@ -13,17 +13,23 @@ from marketfeed.simulator.journal import Journal
 from marketfeed.simulator.source import Issued
 
 _TEXT = 0x81  # a whole text frame; RFC 6455 section 5.2
-_SHORT, _MEDIUM = 126, 1 << 16
+
+
+def _header(size: int) -> bytes:
+    if size < 126:  # noqa: PLR2004 - the RFC's own borders
+        return bytes((_TEXT, size))
+    if size < 1 << 16:
+        return bytes((_TEXT, 126)) + size.to_bytes(2, "big")
+    return bytes((_TEXT, 127)) + size.to_bytes(8, "big")
+
+
+_HEADERS = [_header(size) for size in range(1024)]  # nearly every payload is one of these sizes
 
 
 def text_frame(payload: bytes) -> bytes:
     """Return the payload as one unmasked websocket text frame, as a server sends it."""
     size = len(payload)
-    if size < _SHORT:
-        return bytes((_TEXT, size)) + payload
-    if size < _MEDIUM:
-        return bytes((_TEXT, 126)) + size.to_bytes(2, "big") + payload
-    return bytes((_TEXT, 127)) + size.to_bytes(8, "big") + payload
+    return (_HEADERS[size] if size < len(_HEADERS) else _header(size)) + payload
 
 
 class Client(Protocol):
@@ -56,6 +62,7 @@ class Hub:
     def __init__(self, streams: Iterable[str], directory: Path) -> None:
         self.journals = {stream: Journal(directory / journal_name(stream)) for stream in streams}
         self.clients: set[Client] = set()
+        self._unwritten: list[Journal] = []
         self._audiences: dict[str, _Audience] = {}
 
     @property
@@ -80,40 +87,44 @@ class Hub:
                 del self._audiences[stream]
 
     def publish(self, issued: Issued) -> None:
-        """Write one payload to its journal and queue it for everyone who listens."""
-        stream, id_, time_ms, payload = issued
-        self.journals[stream].append(id_, time_ms, payload)
-        audience = self._audiences.get(stream)
-        if audience is None:
-            return
-        if audience.raw:
-            frame = text_frame(payload)
-            for client in audience.raw:
-                client.queue.append(frame)
-        if audience.combined:
-            frame = text_frame(audience.prefix + payload + b"}")
-            for client in audience.combined:
-                client.queue.append(frame)
+        """Note one payload as true, then queue it for everyone who listens."""
+        journal = self.journals[issued.stream]
+        if not journal.pending:
+            self._unwritten.append(journal)
+        journal.pending.append(issued)
+        self._deliver(issued)
+
+    def flush(self) -> None:
+        """Write what is queued: the truth first, so that no client ever saw what no journal holds."""
+        for journal in self._unwritten:
+            journal.flush()
+        self._unwritten.clear()
+        for client in tuple(self.clients):
+            if client.queue:
+                client.flush()
 
     def ready(self) -> bool:
         """Whether somebody listens and every client has room for more."""
         return bool(self._audiences) and all(client.has_room for client in self.clients)
 
-    def flush(self) -> None:
-        """Write what is queued to the clients."""
-        for client in self.clients:
-            if client.queue:
-                client.flush()
-
-    def flush_journals(self) -> None:
-        """Write what is pending to the files."""
-        for journal in self.journals.values():
-            journal.flush()
-
     def close(self) -> None:
         """Complete and close every journal."""
         for journal in self.journals.values():
             journal.close()
+
+    def _deliver(self, issued: Issued) -> None:
+        """Queue one payload for its audience. What goes wrong on the wire goes wrong here."""
+        audience = self._audiences.get(issued.stream)
+        if audience is None:
+            return
+        if audience.raw:
+            frame = text_frame(issued.payload)
+            for client in audience.raw:
+                client.queue.append(frame)
+        if audience.combined:
+            frame = text_frame(audience.prefix + issued.payload + b"}")
+            for client in audience.combined:
+                client.queue.append(frame)
 
 
 def journal_name(stream: str) -> str:

@@ -9,30 +9,36 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from math import ceil
+from typing import Any
+
+
+def _limit(default: float, help_: str) -> Any:
+    """Declare a limit with its default, whose type it keeps, and the help text of its option."""
+    return field(default=default, metadata={"help": help_})
 
 
 @dataclass(frozen=True, slots=True)
 class WebsocketLimits:
-    """What one websocket client may do, with the venue's own numbers."""
+    """What websocket clients may do: the venue's own numbers, except for the buffers, which it does not publish."""
 
-    messages_per_s: int = 5
-    streams: int = 1024
-    attempts: int = 300
-    attempts_window_s: float = 300.0
-    ping_interval_s: float = 20.0
-    pong_timeout_s: float = 60.0
-    life_s: float = 86_400.0
-    buffer_bytes: int = 16 * 1024 * 1024
-    buffer_grace_s: float = 5.0
+    messages_per_s: int = _limit(5, "Messages a client may send a second (pings and pongs count) before it is cut.")
+    streams_per_connection: int = _limit(1024, "Streams on one connection.")
+    connection_attempts: int = _limit(300, "Handshakes within the window; further ones get HTTP 429.")
+    attempts_window_s: float = _limit(300.0, "Window of the handshakes, s.")
+    ping_interval_s: float = _limit(20.0, "Time between the server's pings, s.")
+    pong_timeout_s: float = _limit(60.0, "Longest wait for a pong before a client is cut, s.")
+    connection_life_s: float = _limit(86_400.0, "Age at which a connection is closed, s.")
+    send_buffer_bytes: int = _limit(16 * 1024 * 1024, "Unread bytes beyond which a client counts as a slow reader.")
+    slow_reader_s: float = _limit(5.0, "How long a slow reader is tolerated, s (never beyond four times the bytes).")
 
 
 @dataclass(frozen=True, slots=True)
 class RestLimits:
-    """What one REST client may ask, with the venue's own numbers; the ban is its shortest."""
+    """What one REST client may ask: the venue's own weight and shortest ban; when it bans is not published."""
 
-    weight_per_minute: int = 6000
-    refusals_before_ban: int = 10
-    ban_s: float = 120.0
+    weight_per_minute: int = _limit(6000, "Request weight of one address a minute; beyond it HTTP 429.")
+    refusals_before_ban: int = _limit(10, "Requests answered 429 in a minute before the address is banned (418).")
+    ban_s: float = _limit(120.0, "Length of a ban, s.")
 
 
 class Window:
@@ -82,8 +88,8 @@ class Heartbeat:
         """Return why the connection must be closed now, or None."""
         if self._unanswered and now - next(iter(self._unanswered.values())) >= self.limits.pong_timeout_s:
             return "Pong timeout"
-        if now - self.opened >= self.limits.life_s:
-            return "Connection is older than 24 hours"
+        if now - self.opened >= self.limits.connection_life_s:
+            return "Connection lifetime is over"
         return None
 
 
@@ -96,13 +102,13 @@ class SlowReader:
 
     def verdict(self, now: float, buffered_bytes: int) -> bool:
         """Return whether the client must go: over the bound for the whole grace, or over four times the bound."""
-        if buffered_bytes <= self.limits.buffer_bytes:
+        if buffered_bytes <= self.limits.send_buffer_bytes:
             self._over_since = None
             return False
         if self._over_since is None:
             self._over_since = now
-        late = now - self._over_since >= self.limits.buffer_grace_s
-        return late or buffered_bytes > 4 * self.limits.buffer_bytes
+        late = now - self._over_since >= self.limits.slow_reader_s
+        return late or buffered_bytes > 4 * self.limits.send_buffer_bytes
 
 
 @dataclass(frozen=True, slots=True)

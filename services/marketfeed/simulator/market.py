@@ -6,9 +6,11 @@ One seed, one set of symbols, one rate and one beginning give the same bytes on 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from heapq import heapify, heapreplace
 from random import Random
+from types import MappingProxyType
+from typing import NamedTuple
 from zlib import crc32
 
 from marketfeed.simulator.arrivals import Arrivals
@@ -32,23 +34,38 @@ _AGG_TRADE = b'{"e":"aggTrade","E":%d,"s":"%b","a":%d,"p":"%b","q":"%b","f":%d,"
 _BOOK_TICKER = b'{"u":%d,"s":"%b","b":"%b","B":"%b","a":"%b","A":"%b"}'
 
 
+class History(NamedTuple):
+    """Where an earlier run left a symbol: its last ids, its best bid in 1e-8 and its last event, ms since 1970 UTC."""
+
+    trade_id: int
+    agg_trade_id: int
+    update_id: int
+    bid: int
+    time_ms: int
+
+
+def _opening(listed: Instrument) -> History:
+    """Return the past of a market that has traded for years; trades outnumber their aggregates."""
+    mark = crc32(listed.symbol.encode())
+    trade_id = 1_000_000_000 + mark % 4_000_000_000
+    return History(trade_id, trade_id * 7 // 10, 10_000_000_000 + mark * 13, listed.opening * listed.tick, 0)
+
+
 class _Listing:
     """One symbol's market: its book, its id counters and the payloads it issues."""
 
-    def __init__(self, listed: Instrument, rate_per_s: float, seed: int) -> None:
-        mark = crc32(listed.symbol.encode())
+    def __init__(self, listed: Instrument, rate_per_s: float, seed: int, history: History | None) -> None:
+        past = history or _opening(listed)
         # Not for secrets: a market that can be repeated is the point.
-        random = Random(f"{seed} {listed.symbol}")  # noqa: S311
+        random = Random(f"{seed} {listed.symbol} {past.trade_id if history else ''}")  # noqa: S311
         self._draw = random.random
         self._name = listed.symbol.encode()
         self._tick, self._step = listed.tick, listed.step
         self._trade_stream, self._agg_stream, self._book_stream = streams_of([listed], CHANNELS)
-        # Ids of a market that has traded for years; trades outnumber their aggregates.
-        self._trade_id = 1_000_000_000 + mark % 4_000_000_000
-        self._agg_id = self._trade_id * 7 // 10
-        self._book = Book(listed.opening, 10_000_000_000 + mark * 13, random)
+        self._trade_id, self._agg_id = past.trade_id + 1, past.agg_trade_id + 1
+        self._book = Book(past.bid // listed.tick, past.update_id + 1, random)
         self._arrivals = Arrivals(rate_per_s / RECORDS_PER_EVENT, random)
-        self._traded_ms = 0
+        self._traded_ms = past.time_ms
 
     def next_time(self) -> float:
         """Return when the next event happens, ms after the beginning."""
@@ -75,14 +92,14 @@ class _Listing:
         name = self._name
         self._traded_ms = time_ms = max(self._traded_ms, event_ms - int(self._draw() * _MATCHING_MS))
         for fill in fills:
-            price = digits(fill.price * self._tick).encode()
+            price = digits(fill.price * self._tick)
             first = self._trade_id
             for quantity in fill.prints:
-                text = digits(quantity * self._step).encode()
+                text = digits(quantity * self._step)
                 payload = _TRADE % (event_ms, name, self._trade_id, price, text, time_ms, maker_bought)
                 issue(Issued(self._trade_stream, self._trade_id, time_ms, payload))
                 self._trade_id += 1
-            text = digits(sum(fill.prints) * self._step).encode()
+            text = digits(sum(fill.prints) * self._step)
             last = self._trade_id - 1
             payload = _AGG_TRADE % (event_ms, name, self._agg_id, price, text, first, last, time_ms, maker_bought)
             issue(Issued(self._agg_stream, self._agg_id, time_ms, payload))
@@ -94,33 +111,49 @@ class _Listing:
         payload = _BOOK_TICKER % (
             book.update_id,
             self._name,
-            digits(bid[0] * self._tick).encode(),
-            digits(bid[1] * self._step).encode(),
-            digits(ask[0] * self._tick).encode(),
-            digits(ask[1] * self._step).encode(),
+            digits(bid[0] * self._tick),
+            digits(bid[1] * self._step),
+            digits(ask[0] * self._tick),
+            digits(ask[1] * self._step),
         )
         return Issued(self._book_stream, book.update_id, event_ms, payload)
 
     def _levels(self, ladder: Ladder, limit: int) -> list[tuple[str, str]]:
-        return [(digits(price * self._tick), digits(size * self._step)) for price, size in ladder[: -limit - 1 : -1]]
+        return [
+            (digits(price * self._tick).decode(), digits(size * self._step).decode())
+            for price, size in ladder[: -limit - 1 : -1]
+        ]
 
 
 class Market:
-    """All symbols together, `rate_per_s` payloads a second in the mean, shared out by the instruments' weights."""
+    """All symbols together, `rate_per_s` payloads a second in the mean, shared out by the instruments' weights.
 
-    def __init__(self, instruments: Sequence[Instrument], rate_per_s: float, seed: int) -> None:
+    A symbol with a history goes on with its ids and its price.
+    """
+
+    def __init__(
+        self,
+        instruments: Sequence[Instrument],
+        rate_per_s: float,
+        seed: int,
+        histories: Mapping[str, History] = MappingProxyType({}),
+    ) -> None:
         weights = sum(listed.weight for listed in instruments)
         self.symbols = [listed.symbol for listed in instruments]
         self.streams = streams_of(instruments, CHANNELS)
-        self._listings = [_Listing(listed, rate_per_s * listed.weight / weights, seed) for listed in instruments]
+        self._listings = [
+            _Listing(listed, rate_per_s * listed.weight / weights, seed, histories.get(listed.symbol))
+            for listed in instruments
+        ]
+        self._earliest_ms = max((history.time_ms for history in histories.values()), default=0)
         self._index = dict(zip(self.symbols, self._listings, strict=True))
         self._agenda = [(listing.next_time(), number) for number, listing in enumerate(self._listings)]
         heapify(self._agenda)
         self._began_ms = 0
 
     def begin(self, now_ms: int) -> None:
-        """Open the market at this time."""
-        self._began_ms = now_ms
+        """Open the market at this time, but not before its own past."""
+        self._began_ms = max(now_ms, self._earliest_ms)
 
     def due(self) -> float:
         """Return when the next event happens; a synthetic market never ends."""

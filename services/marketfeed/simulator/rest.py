@@ -64,6 +64,5 @@ class RestServer:
         if charge.status == 418:  # noqa: PLR2004
             until = int((now + charge.retry_after_s) * 1000)
             return {"code": -1003, "msg": f"Way too much request weight used; IP banned until {until}. {advice} bans."}
-        limit = self._answers.weight_limit
-        text = f"Too much request weight used; current limit is {limit} request weight per 1 MINUTE. {advice} polling the API."
-        return {"code": -1003, "msg": text}
+        limit = f"current limit is {self._answers.weight_limit} request weight per 1 MINUTE"
+        return {"code": -1003, "msg": f"Too much request weight used; {limit}. {advice} polling the API."}

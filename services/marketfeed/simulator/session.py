@@ -116,7 +116,7 @@ def _request(text: bytes) -> tuple[dict[str, Any], Any]:
         request = json.loads(text)
     except json.JSONDecodeError as error:
         raise _Refused(3, f"Invalid JSON: expected value at line {error.lineno} column {max(1, error.colno)}") from None
-    except UnicodeDecodeError:
+    except (UnicodeDecodeError, RecursionError):
         raise _Refused(3, "Invalid JSON: expected value at line 1 column 1") from None
     if not isinstance(request, dict):
         raise _Refused(2, "Invalid request: invalid type, expected a map at line 1 column 0")

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+import msgspec
 
-class Issued(NamedTuple):
+
+class Issued(msgspec.Struct, frozen=True, gc=False):
     """One payload that the venue issues on one stream.
 
     `stream` is the name on the wire (`btcusdt@trade`), `id` and `time_ms` are the payload's own (None where its kind
@@ -33,8 +35,13 @@ class Depth(NamedTuple):
 class Source(Protocol):
     """A venue's day, one step at a time. Times given by `due` are ms after the beginning."""
 
-    symbols: Sequence[str]
-    streams: Sequence[str]
+    @property
+    def symbols(self) -> Sequence[str]:
+        """The symbols that the venue lists, upper case."""
+
+    @property
+    def streams(self) -> Sequence[str]:
+        """The names on the wire of every stream that it issues on."""
 
     def begin(self, now_ms: int) -> None:
         """Start the day at this time (ms since 1970 UTC); called once, before `due`."""

@@ -6,14 +6,15 @@ fields are taken over byte by byte.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from heapq import merge
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from marketfeed.errors import ConfigurationError
+from marketfeed.simulator.payloads import issued, read_book_ticker
 from marketfeed.simulator.source import Depth, Issued
 
 
@@ -27,27 +28,6 @@ class _Line(msgspec.Struct):
     frame: _Frame
 
 
-class _Payload(msgspec.Struct):
-    """What payloads are numbered and dated by; the same letter means other things in other kinds."""
-
-    e: str = ""
-    t: Any = None
-    a: Any = None
-    u: Any = None
-    T: int | None = None
-    E: int | None = None
-
-
-class _Best(msgspec.Struct):
-    """A bookTicker's payload."""
-
-    u: int
-    b: str
-    B: str
-    a: str
-    A: str
-
-
 class _Moment(NamedTuple):
     """One frame at its time, in ms after its recording's first."""
 
@@ -56,8 +36,6 @@ class _Moment(NamedTuple):
 
 
 _line = msgspec.json.Decoder(_Line)
-_payload = msgspec.json.Decoder(_Payload)
-_best = msgspec.json.Decoder(_Best)
 
 
 class Tape:
@@ -67,8 +45,8 @@ class Tape:
         self._files = sorted(directory.glob("*.jsonl"))
         if not self._files:
             raise ConfigurationError(f"{directory} holds no recording: put files named *.jsonl there")
-        self.streams: Sequence[str] = sorted({m.issued.stream for path in self._files for m in _moments(path)})
-        self.symbols: Sequence[str] = sorted({stream.partition("@")[0].upper() for stream in self.streams})
+        self.streams = sorted({m.issued.stream for path in self._files for m in _moments(path)})
+        self.symbols = sorted({stream.partition("@")[0].upper() for stream in self.streams})
         self._best: dict[str, bytes] = {}
         self._moments: Iterator[_Moment] = iter(())
         self._next: _Moment | None = None
@@ -86,18 +64,18 @@ class Tape:
         """Return the next frame."""
         if self._next is None:
             return []
-        issued = self._next.issued
+        frame = self._next.issued
         self._next = next(self._moments, None)
-        if issued.stream.endswith("@bookTicker"):
-            self._best[issued.stream] = issued.payload
-        return [issued]
+        if frame.stream.endswith("@bookTicker"):
+            self._best[frame.stream] = frame.payload
+        return [frame]
 
     def depth(self, symbol: str, limit: int) -> Depth:  # noqa: ARG002 - a recording knows one level
         """Return the best bid and ask of the last bookTicker; nothing before the first."""
         payload = self._best.get(f"{symbol.lower()}@bookTicker")
         if payload is None:
             return Depth(0, [], [])
-        best = _best.decode(payload)
+        best = read_book_ticker(payload)
         return Depth(best.u, [(best.b, best.B)], [(best.a, best.A)])
 
 
@@ -108,19 +86,11 @@ def _moments(path: Path) -> Iterator[_Moment]:
         for number, text in enumerate(file, 1):
             try:
                 line = _line.decode(text)
-                issued = _issued(line.frame)
+                frame = issued(line.frame.stream, bytes(line.frame.data))
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 raise ConfigurationError(
                     f'{path}:{number} is not {{"t": ms, "frame": {{"stream": ..., "data": ...}}}}: {error}'
                 ) from None
             if began is None:
                 began = line.t
-            yield _Moment(line.t - began, issued)
-
-
-def _issued(frame: _Frame) -> Issued:
-    payload = bytes(frame.data)
-    numbers = _payload.decode(payload)
-    id_ = {"trade": numbers.t, "aggTrade": numbers.a}.get(numbers.e, numbers.u)
-    time_ms = numbers.E if numbers.T is None else numbers.T
-    return Issued(frame.stream, id_ if isinstance(id_, int) else None, time_ms, payload)
+            yield _Moment(line.t - began, frame)

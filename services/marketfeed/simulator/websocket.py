@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from math import inf
 from time import monotonic, time
 from typing import Any
 
@@ -31,21 +32,25 @@ from marketfeed.simulator.session import Endpoint, Session, endpoint
 log = logger("simulator")
 
 BEAT_S = 0.1  # how often pings, lifetimes and buffers are looked at
+CLOSE_S = 1.0  # how long a client may take to answer a close frame
 ROOM_BYTES = 1024 * 1024  # a client with more than this unread is waited for at flat-out pace
 MOST_MESSAGE_BYTES = 65_536
 
 
 class Connection(WSListener):
-    """One client's connection; it is the hub's `Client`."""
+    """One client's connection; it is the hub's `Client`, and in `connections` as long as it is open."""
 
-    def __init__(self, hub: Hub, limits: WebsocketLimits, asked: Endpoint, *, patient: bool) -> None:
+    def __init__(
+        self, hub: Hub, connections: set[Connection], limits: WebsocketLimits, asked: Endpoint, *, patient: bool
+    ) -> None:
         super().__init__()
         self.queue: list[bytes] = []
-        self._hub, self._limits, self._patient = hub, limits, patient
-        self._session = Session(asked.combined, limits.streams, dict.fromkeys(asked.streams))
+        self._hub, self._connections, self._limits, self._patient = hub, connections, limits, patient
+        self._session = Session(asked.combined, limits.streams_per_connection, dict.fromkeys(asked.streams))
         self._messages = Window(limits.messages_per_s, 1.0)
         self._slow = SlowReader(limits)
-        self._parts: list[bytes] = []
+        self._message = b""
+        self._cut_at = inf
 
     @property
     def has_room(self) -> bool:
@@ -64,12 +69,14 @@ class Connection(WSListener):
         self._socket: Any = transport.underlying_transport
         self._buffered: Callable[[], int] = self._socket.get_write_buffer_size
         self._heartbeat = Heartbeat(monotonic(), self._limits)
+        self._connections.add(self)
         self._hub.clients.add(self)
         self._hub.subscribe(self, self._session.streams, combined=self._session.combined)
         log.info("client_connected", streams=len(self._session.streams))
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:  # noqa: ARG002 - picows' signature
         """Forget the client."""
+        self._connections.discard(self)
         self._hub.clients.discard(self)
         self._hub.unsubscribe(self, self._session.streams, combined=self._session.combined)
         self._session.streams.clear()
@@ -79,8 +86,11 @@ class Connection(WSListener):
         """Count the frame against the message limit, then answer it."""
         kind = frame.msg_type
         if kind == WSMsgType.CLOSE:
-            transport.send_close(frame.get_close_code(), frame.get_close_message())
+            if not transport.is_close_frame_sent:
+                transport.send_close(WSCloseCode.OK)
             transport.disconnect()
+        elif transport.is_close_frame_sent:
+            pass  # what crosses our close frame on the way is nobody's any more
         elif not self._messages.allows(monotonic()):
             self._close(WSCloseCode.POLICY_VIOLATION, "Too many requests")
         elif kind == WSMsgType.PING:
@@ -88,13 +98,13 @@ class Connection(WSListener):
         elif kind == WSMsgType.PONG:
             self._heartbeat.pong(frame.get_payload_as_bytes())
         else:
-            self._parts.append(frame.get_payload_as_bytes())
-            if frame.fin:
-                self._receive(b"".join(self._parts))
-                self._parts.clear()
+            self._gather(frame.get_payload_as_bytes(), whole=frame.fin)
 
     def beat(self, now: float) -> None:
         """Send the ping that is due; close what is too old, mute or slow."""
+        if now >= self._cut_at:
+            self._transport.disconnect(graceful=False)
+            return
         payload = b"%d" % int(time() * 1000)
         if self._heartbeat.beat(now, payload):
             self._transport.send_ping(payload)
@@ -108,6 +118,16 @@ class Connection(WSListener):
     def leave(self) -> None:
         """Close because the venue goes away."""
         self._close(WSCloseCode.GOING_AWAY, "")
+        self._transport.disconnect()
+
+    def _gather(self, part: bytes, *, whole: bool) -> None:
+        """Collect the fragments of a message; answer it when it is whole."""
+        self._message += part
+        if len(self._message) > MOST_MESSAGE_BYTES:
+            self._close(WSCloseCode.MESSAGE_TOO_BIG, "Payload too long")
+        elif whole:
+            message, self._message = self._message, b""
+            self._receive(message)
 
     def _receive(self, message: bytes) -> None:
         combined = self._session.combined
@@ -117,14 +137,15 @@ class Connection(WSListener):
             self._hub.subscribe(self, self._session.streams, combined=outcome.combined)
         self._hub.unsubscribe(self, outcome.removed, combined=combined)
         self._hub.subscribe(self, outcome.added, combined=combined)
-        self.flush()
         self._transport.send(WSMsgType.TEXT, outcome.reply)
 
     def _close(self, code: WSCloseCode, reason: str) -> None:
-        if self.queue:
-            self.flush()
+        """Send a close frame; the client's answer, or `CLOSE_S` without one, ends the connection."""
+        if self._transport.is_close_frame_sent:
+            return
+        log.info("client_closed", code=int(code.value), reason=reason)
         self._transport.send_close(code, reason.encode())
-        self._transport.disconnect()
+        self._cut_at = monotonic() + CLOSE_S
 
 
 class WebsocketServer:
@@ -132,7 +153,7 @@ class WebsocketServer:
 
     def __init__(self, hub: Hub, limits: WebsocketLimits, *, patient: bool) -> None:
         self._hub, self._limits, self._patient = hub, limits, patient
-        self._attempts = Window(limits.attempts, limits.attempts_window_s)
+        self._attempts = Window(limits.connection_attempts, limits.attempts_window_s)
         self._connections: set[Connection] = set()
 
     async def start(self, host: str, port: int) -> str:
@@ -151,16 +172,14 @@ class WebsocketServer:
         while True:
             await asyncio.sleep(BEAT_S)
             now = monotonic()
-            for client in list(self._hub.clients):
-                if isinstance(client, Connection):
-                    client.beat(now)
+            for connection in tuple(self._connections):
+                connection.beat(now)
 
     async def stop(self) -> None:
         """Stop listening and close every connection."""
         self._server.close()
-        for client in list(self._hub.clients):
-            if isinstance(client, Connection):
-                client.leave()
+        for connection in tuple(self._connections):
+            connection.leave()
 
     def _admit(self, request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener | None:
         """Answer a handshake: 429 beyond the attempts, 404 for an unknown path, else a connection."""
@@ -169,9 +188,9 @@ class WebsocketServer:
         asked = endpoint(request.path.decode())
         if asked is None:
             return None
-        if len(asked.streams) > self._limits.streams:
+        if len(asked.streams) > self._limits.streams_per_connection:
             return _refusal(400, {})
-        return Connection(self._hub, self._limits, asked, patient=self._patient)
+        return Connection(self._hub, self._connections, self._limits, asked, patient=self._patient)
 
 
 def _refusal(status: int, headers: dict[str, str]) -> WSUpgradeResponseWithListener:
