@@ -20,6 +20,7 @@ from marketfeed.local.fleet import Fleet
 from marketfeed.local.kafka import EmbeddedKafka
 from marketfeed.local.keeper import Keeper
 from marketfeed.local.postgres import EmbeddedPostgres
+from marketfeed.local.runs import POSTGRES
 from marketfeed.local.screen import Screen
 from marketfeed.local.table import ServerView
 from marketfeed.local.venue import NAME as VENUE
@@ -48,7 +49,7 @@ class Machine:
         self._screen = screen
         self._endpoints = Endpoints()
         self._kafka = EmbeddedKafka(folder / "kafka") if workload.kafka else None
-        self._postgres = EmbeddedPostgres(folder / "postgres") if workload.kafka else None
+        self._postgres = EmbeddedPostgres(folder / POSTGRES) if workload.kafka else None
         self._kafka_keeper = Keeper(self._kafka, self) if self._kafka else None
         self._postgres_keeper = Keeper(self._postgres, self) if self._postgres else None
         self._venue = SimulatedVenue(market, workload.symbols, len(workload.streams), folder, self) if market else None

@@ -22,9 +22,11 @@ import msgspec
 from marketfeed.errors import ConfigurationError
 from marketfeed.local.components import cache_dir, make_folder
 from marketfeed.local.files import write_atomically
+from marketfeed.local.postgres import EmbeddedPostgres
 
 KEPT_RECORDS = 20
-TEMPORARY = "marketfeed-"
+TEMPORARY = "marketfeed-up-"
+POSTGRES = "postgres"  # the database's folder in a run's folder
 _LOCK = "run.lock"
 
 
@@ -118,6 +120,7 @@ def sweep() -> None:
     """Remove the temporary folders of runs that were killed before they could do it themselves."""
     for run in known():
         if not run.kept and run.path.name.startswith(TEMPORARY) and run.path.is_dir() and not run.is_running():
+            EmbeddedPostgres(run.path / POSTGRES).remove()  # whose data may lie elsewhere
             shutil.rmtree(run.path, ignore_errors=True)
 
 
