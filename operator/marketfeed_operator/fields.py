@@ -23,6 +23,7 @@ _GROUP = r"^[^\s]{1,255}$"
 _WEBSOCKET_URL = r"^wss?://[^\s/?#]+(/[^\s?#]*)?$"
 _HTTP_URL = r"^https?://[^\s/?#]+(/[^\s?#]*)?$"
 _BROKERS = r"^[^\s,:]+:[0-9]{1,5}(,[^\s,:]+:[0-9]{1,5})*$"
+_MEMORY = r"^[1-9][0-9]{0,5}[kmgt]$"
 _HEADER = r"^[^\s,=]+=[^,]*$"
 
 MEANING = {
@@ -36,6 +37,7 @@ MEANING = {
     _WEBSOCKET_URL: "a websocket URL without a query, as in wss://stream.binance.com:9443",
     _HTTP_URL: "an HTTP URL without a query, as in https://api.binance.com",
     _BROKERS: "brokers as host:port, comma-separated, as in kafka-kafka-bootstrap.kafka:9092",
+    _MEMORY: "an amount of memory as Spark writes it, as in 1g or 512m",
     _HEADER: "a header as name=value without commas, as in environment=production",
 }
 """What each pattern means, for people."""
@@ -94,6 +96,7 @@ GroupName = Annotated[str, Field(pattern=_GROUP)]
 WebsocketUrl = Annotated[str, Field(pattern=_WEBSOCKET_URL)]
 HttpUrl = Annotated[str, Field(pattern=_HTTP_URL)]
 Brokers = Annotated[str, Field(pattern=_BROKERS)]
+Memory = Annotated[str, Field(pattern=_MEMORY)]
 Header = Annotated[str, Field(pattern=_HEADER)]
 
 FreeForm = Annotated[dict[str, Any], WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True})]

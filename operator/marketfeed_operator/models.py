@@ -21,6 +21,7 @@ from marketfeed_operator.fields import (
     GroupName,
     Header,
     HttpUrl,
+    Memory,
     Name,
     SecretReference,
     Section,
@@ -246,7 +247,7 @@ class Role(Section):
 
     cores: int = Field(default=1, ge=1)
     """Processor cores."""
-    memory: str = Field(default="1g", pattern=r"^[1-9][0-9]*[kmgt]$")
+    memory: Memory = "1g"
     """Heap, as Spark writes it."""
     instances: int = Field(default=1, ge=1)
     """How many; the driver is always one."""

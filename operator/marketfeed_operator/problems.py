@@ -61,8 +61,17 @@ def path(location: Location) -> str:
 
 
 def worded(errors: Iterable[ErrorDetails], model: type[BaseModel]) -> list[Problem]:
-    """Turn pydantic's errors about a document of `model` into problems."""
-    return [Problem(error["loc"], _sentence(error, model)) for error in errors]
+    """Turn pydantic's errors about a document of `model` into problems.
+
+    A list counts as short when its items are wrong: the items' own problems are enough.
+    """
+    known = list(errors)
+    around = {error["loc"][:-1] for error in known}
+    return [
+        Problem(error["loc"], _sentence(error, model))
+        for error in known
+        if not (error["type"] == "too_short" and error["loc"] in around)
+    ]
 
 
 def one_of(value: str, choices: Iterable[str]) -> str:
@@ -91,7 +100,7 @@ def _sentence(error: ErrorDetails, model: type[BaseModel]) -> str:  # noqa: PLR0
     if kind in ("literal_error", "enum"):
         return _wrong_choice(value, _choices(context["expected"]))
     if kind == "string_pattern_mismatch":
-        return f"{shown(value)} is not {MEANING.get(context['pattern'], 'of the form ' + context['pattern'])}"
+        return f"{shown(value)} is not {MEANING[context['pattern']]}"
     if kind == "too_short":
         return f"is empty: {_description(model, error['loc'])}"
     return error["msg"]
