@@ -6,15 +6,13 @@ It keeps its ports over restarts, and its truth: a synthetic market goes on afte
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
 from urllib.error import URLError
 from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
+from urllib.request import urlopen
 
 from marketfeed.errors import Unavailable
 from marketfeed.local.child import Command, Entry, marketfeed
@@ -78,7 +76,7 @@ class SimulatedVenue:
         new = sorted(set(symbols) - self._symbols)
         self._symbols.update(new)  # also for a process that is being restarted right now
         if new and self._market.replay is None and self.address is not None:
-            await asyncio.to_thread(_post, f"{self.address.rest}/simulator/symbols", {"symbols": new})
+            await asyncio.to_thread(_post, f"{self.address.rest}/simulator/symbols", ",".join(new))
 
     def _command(self) -> Command:
         return marketfeed(
@@ -98,10 +96,9 @@ def _port(url: str) -> int | None:
     return urlsplit(url).port
 
 
-def _post(url: str, body: Mapping[str, Any]) -> None:
-    request = Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})  # noqa: S310 - our loopback
+def _post(url: str, text: str) -> None:
     try:
-        with urlopen(request, timeout=ANSWER_TIMEOUT_S):  # noqa: S310 - as above
+        with urlopen(url, text.encode(), timeout=ANSWER_TIMEOUT_S):  # noqa: S310 - our loopback
             pass
     except (URLError, OSError) as error:
         raise Unavailable(f"the simulated venue at {url} does not list new symbols: {error}") from None

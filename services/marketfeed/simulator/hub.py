@@ -60,10 +60,16 @@ class Hub:
     """Journals and audiences of all streams; `streams` are those that the source will issue on."""
 
     def __init__(self, streams: Iterable[str], directory: Path) -> None:
-        self.journals = {stream: Journal(directory / journal_name(stream)) for stream in streams}
+        self.journals: dict[str, Journal] = {}
+        self._directory = directory
+        self.add(streams)
         self.clients: set[Client] = set()
         self._unwritten: list[Journal] = []
         self._audiences: dict[str, _Audience] = {}
+
+    def add(self, streams: Iterable[str]) -> None:
+        """Open the journals of these streams: the source is going to issue on them."""
+        self.journals.update((stream, Journal(self._directory / journal_name(stream))) for stream in streams)
 
     @property
     def subscribed(self) -> Collection[str]:

@@ -7,7 +7,7 @@ One seed, one set of symbols, one rate and one beginning give the same bytes on 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from heapq import heapify, heapreplace
+from heapq import heappush, heapreplace
 from random import Random
 from types import MappingProxyType
 from typing import NamedTuple
@@ -54,7 +54,10 @@ def _opening(listed: Instrument) -> History:
 class _Listing:
     """One symbol's market: its book, its id counters and the payloads it issues."""
 
-    def __init__(self, listed: Instrument, rate_per_s: float, seed: int, history: History | None) -> None:
+    def __init__(
+        self, listed: Instrument, rate_per_s: float, seed: int, history: History | None, opened_ms: float
+    ) -> None:
+        """Open the market of one symbol `opened_ms` after the beginning."""
         past = history or _opening(listed)
         # Not for secrets: a market that can be repeated is the point.
         random = Random(f"{seed} {listed.symbol} {past.trade_id if history else ''}")  # noqa: S311
@@ -66,10 +69,11 @@ class _Listing:
         self._book = Book(past.bid // listed.tick, past.update_id + 1, random)
         self._arrivals = Arrivals(rate_per_s / RECORDS_PER_EVENT, random)
         self._traded_ms = past.time_ms
+        self._opened_ms = opened_ms
 
     def next_time(self) -> float:
         """Return when the next event happens, ms after the beginning."""
-        return self._arrivals.next()
+        return self._opened_ms + self._arrivals.next()
 
     def happen(self, event_ms: int) -> list[Issued]:
         """Let one event happen at this event time (ms since 1970)."""
@@ -138,22 +142,31 @@ class Market:
         seed: int,
         histories: Mapping[str, History] = MappingProxyType({}),
     ) -> None:
-        weights = sum(listed.weight for listed in instruments)
-        self.symbols = [listed.symbol for listed in instruments]
-        self.streams = streams_of(instruments, CHANNELS)
-        self._listings = [
-            _Listing(listed, rate_per_s * listed.weight / weights, seed, histories.get(listed.symbol))
-            for listed in instruments
-        ]
-        self._earliest_ms = max((history.time_ms for history in histories.values()), default=0)
-        self._index = dict(zip(self.symbols, self._listings, strict=True))
-        self._agenda = [(listing.next_time(), number) for number, listing in enumerate(self._listings)]
-        heapify(self._agenda)
-        self._began_ms = 0
+        self.symbols: list[str] = []
+        self.streams: list[str] = []
+        self._rate_of_weight = rate_per_s / sum(listed.weight for listed in instruments)
+        self._seed = seed
+        self._listings: list[_Listing] = []
+        self._index: dict[str, _Listing] = {}
+        self._agenda: list[tuple[float, int]] = []
+        self._last = 0.0  # when the last event happened, ms after the beginning
+        self._began_ms = max((history.time_ms for history in histories.values()), default=0)
+        self.add(instruments, histories)
+
+    def add(self, instruments: Sequence[Instrument], histories: Mapping[str, History]) -> None:
+        """List more symbols from now on; each is as busy as its weight makes it beside the first ones."""
+        for listed in instruments:
+            rate_per_s = self._rate_of_weight * listed.weight
+            listing = _Listing(listed, rate_per_s, self._seed, histories.get(listed.symbol), self._last)
+            heappush(self._agenda, (listing.next_time(), len(self._listings)))
+            self._listings.append(listing)
+            self._index[listed.symbol] = listing
+            self.symbols.append(listed.symbol)
+            self.streams.extend(streams_of([listed], CHANNELS))
 
     def begin(self, now_ms: int) -> None:
         """Open the market at this time, but not before its own past."""
-        self._began_ms = max(now_ms, self._earliest_ms)
+        self._began_ms = max(now_ms, self._began_ms)
 
     def due(self) -> float:
         """Return when the next event happens; a synthetic market never ends."""
@@ -161,9 +174,9 @@ class Market:
 
     def step(self) -> list[Issued]:
         """Let the next event happen."""
-        at, number = self._agenda[0]
+        self._last, number = self._agenda[0]
         listing = self._listings[number]
-        issued = listing.happen(self._began_ms + int(at))
+        issued = listing.happen(self._began_ms + int(self._last))
         heapreplace(self._agenda, (listing.next_time(), number))
         return issued
 

@@ -9,6 +9,7 @@ from time import time
 import msgspec
 from aiohttp import web
 
+from marketfeed.errors import ConfigurationError
 from marketfeed.simulator.answers import Answer, Answers, Refused
 from marketfeed.simulator.limits import Charge, RestLimits, WeightBudget
 
@@ -17,14 +18,18 @@ _encode = msgspec.json.encode
 
 
 class RestServer:
-    """Serves `/api/v3/*` within the venue's limits, and `/simulator/state` without any."""
+    """Serves `/api/v3/*` within the venue's limits, and what steers the simulator, `/simulator/*`, without any."""
 
-    def __init__(self, answers: Answers, limits: RestLimits, state: Callable[[], object]) -> None:
-        self._answers, self._state = answers, state
+    def __init__(
+        self, answers: Answers, limits: RestLimits, state: Callable[[], object], list_symbols: Callable[[str], None]
+    ) -> None:
+        """Answer from `answers`; `list_symbols` takes symbols as `--symbols` does, and raises ConfigurationError."""
+        self._answers, self._state, self._list_symbols = answers, state, list_symbols
         self._budgets: defaultdict[str, WeightBudget] = defaultdict(lambda: WeightBudget(limits))
         app = web.Application()
         app.router.add_get("/api/v3/{endpoint}", self._api)
         app.router.add_get("/simulator/state", self._show_state)
+        app.router.add_post("/simulator/symbols", self._add_symbols)
         self._runner = web.AppRunner(app, access_log=None)
 
     async def start(self, host: str, port: int) -> str:
@@ -40,6 +45,14 @@ class RestServer:
 
     async def _show_state(self, _: web.Request) -> web.Response:
         return web.Response(body=_encode(self._state()), headers=_HEADERS)
+
+    async def _add_symbols(self, request: web.Request) -> web.Response:
+        """List the symbols of the body, `SOLUSDT,ADAUSDT:2`; those that are listed already stay as they are."""
+        try:
+            self._list_symbols(await request.text())
+        except ConfigurationError as error:
+            return web.Response(status=400, body=_encode({"error": str(error)}), headers=_HEADERS)
+        return await self._show_state(request)
 
     async def _api(self, request: web.Request) -> web.Response:
         name = request.match_info["endpoint"]

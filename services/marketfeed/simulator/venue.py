@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,8 +31,7 @@ def synthetic(directory: Path, symbols: str, rate_per_s: float, seed: int) -> tu
     instruments = parse_symbols(symbols)
     directory.mkdir(parents=True, exist_ok=True)
     hub = Hub(streams_of(instruments, CHANNELS), directory)
-    histories = {listed.symbol: past for listed in instruments if (past := _history(listed, hub.journals)) is not None}
-    return Market(instruments, rate_per_s, seed, histories), hub
+    return Market(instruments, rate_per_s, seed, _histories(instruments, hub.journals)), hub
 
 
 def taped(directory: Path, recordings: Path) -> tuple[Tape, Hub]:
@@ -42,6 +41,19 @@ def taped(directory: Path, recordings: Path) -> tuple[Tape, Hub]:
     if any(directory.glob("*@*.jsonl")):
         raise ConfigurationError(f"{directory} holds the truth of another run: name an empty directory")
     return tape, Hub(tape.streams, directory)
+
+
+def list_symbols(source: Source, hub: Hub, symbols: str) -> None:
+    """Let a synthetic market list more symbols; raises ConfigurationError for what it cannot list."""
+    if not isinstance(source, Market):
+        raise ConfigurationError("recordings play what they hold: no symbol can be added to them")
+    new = [listed for listed in parse_symbols(symbols) if listed.symbol not in source.symbols]
+    hub.add(streams_of(new, CHANNELS))
+    source.add(new, _histories(new, hub.journals))
+
+
+def _histories(instruments: Sequence[Instrument], journals: Mapping[str, Journal]) -> dict[str, History]:
+    return {listed.symbol: past for listed in instruments if (past := _history(listed, journals)) is not None}
 
 
 def _history(listed: Instrument, journals: Mapping[str, Journal]) -> History | None:
@@ -86,7 +98,12 @@ class Venue:
         engine = Engine(self.source, self.hub, self.pace)
         websocket = WebsocketServer(self.hub, self.websocket_limits, patient=self.pace.speed is None)
         answers = Answers(self.source, self.hub.journals, self.rest_limits.weight_per_minute)
-        rest = RestServer(answers, self.rest_limits, lambda: state(engine, self.hub))
+        rest = RestServer(
+            answers,
+            self.rest_limits,
+            lambda: state(engine, self.hub),
+            lambda symbols: list_symbols(self.source, self.hub, symbols),
+        )
         rest_url = await rest.start(address.host, address.rest_port)
         websocket_url = await websocket.start(address.host, address.websocket_port)
         log.info("listening", websocket=websocket_url, rest=rest_url)
