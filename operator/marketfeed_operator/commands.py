@@ -37,8 +37,9 @@ def plan_command(file: BinaryIO, *, json_wanted: bool) -> None:
 
 def read(file: BinaryIO) -> MarketFeed:
     """Read the MarketFeed of an open file; raises ConfigurationError that names the file."""
+    source = str(getattr(file, "name", "<stdin>"))  # not every stream that stands in for standard input has a name
     try:
         text = file.read().decode()
     except UnicodeDecodeError as error:
-        raise ConfigurationError(f"{file.name}: not UTF-8 text: {error.reason} at byte {error.start}") from None
-    return load(text, file.name)
+        raise ConfigurationError(f"{source}: not UTF-8 text: {error.reason} at byte {error.start}") from None
+    return load(text, source)
