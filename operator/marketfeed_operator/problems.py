@@ -96,7 +96,7 @@ def _sentence(error: ErrorDetails, model: type[BaseModel]) -> str:  # noqa: PLR0
         return _wrong_kind(value, _KINDS[kind])
     if kind in _BOUNDS:
         bound, words = _BOUNDS[kind]
-        return f"{words} {context[bound]:g}, not {shown(value)}"
+        return f"{words} {context[bound]:.15g}, not {shown(value)}"
     if kind in ("literal_error", "enum"):
         return _wrong_choice(value, _choices(context["expected"]))
     if kind == "string_pattern_mismatch":

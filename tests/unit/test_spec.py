@@ -183,6 +183,10 @@ NOT_A_TOPIC = (
         ),
         ({"spec.ingest.streamsPerShard": 1.5}, ["spec.ingest.streamsPerShard: must be a whole number, not 1.5"]),
         ({"spec.ingest.maxShards": 1001}, ["spec.ingest.maxShards: must be at most 1000, not 1001"]),
+        (
+            {"spec.kafka.producer.retries": 2**40},
+            ["spec.kafka.producer.retries: must be at most 2147483647, not 1099511627776"],
+        ),
         ({"spec.ingest.rotateAfter": "1 day"}, [f'spec.ingest.rotateAfter: "1 day" {NOT_A_DURATION}']),
         ({"spec.ingest.rotateAfter": 60}, ["spec.ingest.rotateAfter: must be text, not 60: put it in quotes"]),
         ({"spec.ingest.validateOnStart": "no"}, ['spec.ingest.validateOnStart: must be true or false, not "no"']),
