@@ -80,6 +80,7 @@ def test_the_reason_of_a_death_is_its_last_words() -> None:
     """The sentence that the command line printed is preferred, else the last error that was logged."""
     assert reason(['{"level": "info", "action": "connected"}', "marketfeed: X is not set"]) == "X is not set"
     assert reason(['{"level": "error", "action": "failed", "error": "boom"}']) == "boom"
+    assert reason(["    | ValueError: boom", "    +------------------------------------"]) == "ValueError: boom"
     assert reason([]) == "it said nothing"
 
 

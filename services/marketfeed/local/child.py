@@ -31,6 +31,7 @@ exec 3<&-
 exec "$@"
 """
 _LAST_LINES = 30
+_FRAME = " |+-"  # what Python draws around the traceback of an exception group
 _LONGEST_LINE_BYTES = 1 << 20
 
 
@@ -149,7 +150,9 @@ def reason(last_lines: Sequence[str]) -> str:
     for line in reversed(last_lines):
         entry = parse_entry(line)
         if entry is None:
-            return line.removeprefix("marketfeed: ")
-        if entry.get("level") == "error":
+            words = line.strip(_FRAME)
+            if words:
+                return words.removeprefix("marketfeed: ")
+        elif entry.get("level") == "error":
             return str(entry.get("error") or entry.get("action"))
     return "it said nothing"

@@ -14,6 +14,7 @@ from pathlib import Path
 from marketfeed import topics
 from marketfeed.errors import ConfigurationError, MarketfeedError, Unavailable
 from marketfeed.kafka import group_lag
+from marketfeed.local import endpoints
 from marketfeed.local.child import Entry
 from marketfeed.local.endpoints import Endpoints
 from marketfeed.local.fleet import Fleet
@@ -106,6 +107,7 @@ class Machine:
         if self._venue is not None:
             await self._venue.service.stop(SIMULATOR_GRACE_S)
         await asyncio.gather(*(keeper.stop() for keeper in (self._kafka_keeper, self._postgres_keeper) if keeper))
+        (self._folder / endpoints.NAME).unlink(missing_ok=True)
 
     def kill(self) -> None:
         """Kill everything at once."""

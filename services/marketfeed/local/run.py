@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from marketfeed.errors import ConfigurationError, Unavailable
+from marketfeed.errors import ConfigurationError, MarketfeedError, Unavailable
 from marketfeed.local import runs
 from marketfeed.local.machine import Machine
 from marketfeed.local.observe import Observatory
@@ -69,12 +69,22 @@ class _Run:
         runs.save(self._record)
         with self._signals():
             try:
-                if await self._unless_stopped(self._machine.start()):
-                    await self._show()
-                    return await self._finish()
-                return 0
+                code = await self._from_start_to_proof()
+            except MarketfeedError:
+                self._keep_logs()
+                raise
+            else:
+                if code != 0:
+                    self._keep_logs()
+                return code
             finally:
                 await self._end()
+
+    async def _from_start_to_proof(self) -> int:
+        if not await self._unless_stopped(self._machine.start()):
+            return 0
+        await self._show()
+        return await self._finish()
 
     async def _show(self) -> None:
         """Run with the live picture until the time is over or somebody stops us."""
@@ -121,7 +131,7 @@ class _Run:
         if left:
             self._screen.warn(f"{left:,} records are in Kafka and not in the database")
         if stuck:
-            self._screen.warn(f"{', '.join(stuck)} could not finish in order; the logs are in {self._folder / 'logs'}")
+            self._screen.warn(f"{', '.join(stuck)} could not finish in order")
         if not full_time:
             return 0
         complete = await self._prove()
@@ -130,6 +140,11 @@ class _Run:
     async def _prove(self) -> bool:
         """Read the database back, print the proof and remember it; return whether it is complete."""
         return True
+
+    def _keep_logs(self) -> None:
+        """Leave the logs of a run that went wrong where they outlive a temporary folder."""
+        place = self._folder / "logs" if self._record.kept else runs.keep_logs(self._record)
+        self._screen.warn(f"The logs of this run are in {place}")
 
     async def _end(self) -> None:
         """Stop everything, and leave nothing but what the user wanted kept."""

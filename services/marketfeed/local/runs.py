@@ -116,6 +116,16 @@ def lock(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def keep_logs(run: Run) -> Path:
+    """Copy a run's logs to where they outlive its folder, over those of the last run; return that place."""
+    target = make_folder(_records()) / "last-logs"
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(mode=0o700)
+    for log in sorted(run.path.rglob("*.log")):
+        shutil.copyfile(log, target / log.name)
+    return target
+
+
 def sweep() -> None:
     """Remove the temporary folders of runs that were killed before they could do it themselves."""
     for run in known():
