@@ -6,6 +6,7 @@ What does not live here: what is produced or consumed, and the topics themselves
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -24,6 +25,9 @@ ANSWER_TIMEOUT_S = 5.0
 _QUEUE_MESSAGES = 100_000
 _FETCHED_KBYTES = 16_384
 
+_REPEAT_S = 10.0
+_REMEMBERED_TEXTS = 100
+
 # librdkafka says in several ways that nobody is there.
 _NO_ANSWER = frozenset(
     {KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE}  # noqa: SLF001 - its public names for local errors
@@ -35,10 +39,19 @@ _log = logger("kafka")
 
 
 class _ClientLog:
-    """What librdkafka itself has to say, as records of our log."""
+    """What librdkafka itself has to say, as records of our log; a text that repeats is logged every 10 s at most."""
+
+    def __init__(self) -> None:
+        self._logged_at: dict[str, float] = {}
 
     def log(self, level: int, _format: str, facility: str, client: str, text: str) -> None:
-        """Write one line of the client's."""
+        """Write one line of the client's; a refused connection alone comes many times a second."""
+        what, now = text.partition(" (after ")[0], time.monotonic()
+        if now - self._logged_at.get(what, -_REPEAT_S) < _REPEAT_S:
+            return
+        if len(self._logged_at) >= _REMEMBERED_TEXTS:
+            self._logged_at.clear()
+        self._logged_at[what] = now
         write = _log.warning if level >= logging.WARNING else _log.debug
         write("client_said", facility=facility, client=client, text=text)
 

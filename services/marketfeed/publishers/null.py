@@ -1,0 +1,51 @@
+"""Takes every record and keeps none: for measuring, and for a dry run against a venue."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from marketfeed.events import Record, Stream
+from marketfeed.publishers import Flow
+
+
+class NullPublisher:
+    """Counts."""
+
+    def __init__(self) -> None:
+        self.failed: Counter[str] = Counter()
+        self._flows: dict[Stream, Flow] = {}
+
+    def waits_for(self) -> str | None:
+        """Wait for nothing."""
+        return None
+
+    def publish(self, record: Record) -> None:
+        """Count one record."""
+        stream = Stream(record.symbol, record.channel)
+        flow = self._flows.get(stream)
+        if flow is None:
+            flow = self._flows[stream] = Flow("null", record.exchange, stream)
+        flow.taken += 1
+
+    def quarantine(self, frame: bytes, error_type: str, reason: str) -> None:
+        """Take a frame that could not be understood; the ingestor has counted and logged it."""
+
+    def flows(self) -> Iterable[Flow]:
+        """Return the streams that had records so far."""
+        return self._flows.values()
+
+    def pending(self) -> int:
+        """Nothing is ever under way."""
+        return 0
+
+    def problem(self) -> str | None:
+        """Nothing can be wrong."""
+        return None
+
+    def poll(self) -> None:
+        """Nothing is reported."""
+
+    def flush(self, timeout_s: float) -> int:  # noqa: ARG002 - the protocol's signature
+        """Nothing is left."""
+        return 0
