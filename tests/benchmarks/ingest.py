@@ -15,13 +15,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
 from benchmarks.children import Child, Failed, pinned, two_cores
 from benchmarks.figures import Figure, median_ratio, say
 from benchmarks.market import SYMBOLS, socket_bytes_length, write_socket_bytes
-from benchmarks.services import LOCAL_HTTP, Service, environment
+from benchmarks.services import LOCAL_HTTP, Service, environment, wait_for
 from marketfeed import topics
 from marketfeed.events import Channel
 from marketfeed.kafka import admin
@@ -80,8 +80,8 @@ class _Round:
             url = f"ws://127.0.0.1:{feeder.answer()['port']}"
             log = self._folder / "ingest.log"
             with Service(["ingest"], environment(self._settings(url)), log, self._measured_core) as ingestor:
-                feeder.answer()  # connected
                 ingestor.listening()
+                feeder.answer()  # connected
                 cpu_before = ingestor.cpu_s()
                 feeder.tell({})
                 started = feeder.answer()["started"]
@@ -138,6 +138,15 @@ class _Ends:
         self._partitions = [
             TopicPartition(name, number) for name in set(TOPICS.values()) for number in range(_PARTITIONS)
         ]
+
+        wait_for(self._led, "leaders of the new topics", _DEADLINE_S)
+
+    def _led(self) -> bool:
+        try:
+            self.total()
+        except KafkaException:
+            return False
+        return True
 
     def total(self) -> int:
         """Return the sum of the partitions' ends."""
