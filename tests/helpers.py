@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+import psutil
 import pytest
 
 Value = TypeVar("Value")
@@ -19,3 +20,11 @@ def wait_until(condition: Callable[[], Value], timeout_s: float, what: str, ever
             pytest.fail(f"Waited {timeout_s:g} s in vain for {what}")
         time.sleep(every_s)
     return value
+
+
+def gone(pid: int) -> bool:
+    """Tell whether a process has ended; one that only waits to be collected by its parent has."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

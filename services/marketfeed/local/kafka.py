@@ -29,7 +29,8 @@ from marketfeed.local.process import TiedProcess, plain_environment
 from marketfeed.settings import KafkaSettings
 
 # The serial collector starts faster and stays smaller than the default one; at 512 MiB its pauses are short.
-_JVM_OPTIONS = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC")
+# Performance data would be a file in /tmp.
+_JVM_OPTIONS = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:-UsePerfData")
 
 _BROKER = {
     "process.roles": "broker,controller",
@@ -121,8 +122,12 @@ class EmbeddedKafka(EmbeddedServer):
         self.write_configuration()
         if runtime.prepared:
             _format(runtime.prepared, self.data)
+        options += (
+            f"-Dlog4j2.configurationFile={self._logging}",
+            f"-Djava.io.tmpdir={self.directory}",  # where compression libraries are unpacked, and left after kill -9
+        )
         process = TiedProcess(
-            [*runtime.command(*options, f"-Dlog4j2.configurationFile={self._logging}"), "kafka.Kafka", self.properties],
+            [*runtime.command(*options), "kafka.Kafka", self.properties],
             log=self.log,
             directory=self.directory,
             environment=plain_environment(),

@@ -92,7 +92,7 @@ class EmbeddedPostgres(EmbeddedServer):
         """Connect to the database `marketfeed`, creating it where it is missing."""
         dsn = self.dsn
         try:
-            psycopg2.connect(dsn, connect_timeout=5).close()
+            psycopg2.connect(dsn, connect_timeout=2).close()
         except psycopg2.OperationalError as error:
             if "does not exist" not in str(error):
                 return False

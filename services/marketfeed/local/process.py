@@ -29,7 +29,8 @@ exec 3<&-
 exec "$@"
 """
 
-_LOG_TAIL_BYTES = 2_000
+_LOG_TAIL_BYTES = 20_000
+_LOG_TAIL_LINES = 20
 
 
 class ServerFailed(MarketfeedError):
@@ -111,10 +112,11 @@ class TiedProcess:
             raise ServerFailed(f"Children of process {self.pid} still run {timeout_s:g} s after its end")
 
     def log_tail(self) -> str:
-        """Return the end of the log, for a message that says why the server failed."""
+        """Return the end of the log without Java's stack frames, for a message that says why the server failed."""
         with self.log.open("rb") as text:
             text.seek(max(0, self.log.stat().st_size - _LOG_TAIL_BYTES))
-            return text.read().decode(errors="replace").strip()
+            lines = text.read().decode(errors="replace").splitlines()
+        return "\n".join([line for line in lines if not line.startswith("\tat ")][-_LOG_TAIL_LINES:])
 
     def _children_gone(self, timeout_s: float) -> bool:
         """Wait for the end of the pipe that the server's children hold."""
