@@ -23,6 +23,7 @@ BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 30.0
 SETTLED_AFTER_S = 60.0  # a process that ran this long starts its backoff afresh
 BAD_CONFIGURATION = 2
+LOG_ONLY = frozenset({"client_said"})  # the Kafka client's own words, on every retry while a broker starts
 
 
 class State(StrEnum):
@@ -153,7 +154,7 @@ class Service:
             self.state, self.url = State.RUNNING, entry.get("url") or entry.get("rest")
             self._listening.set()
             self._observer.listening(self.name, entry)
-        elif entry.get("level") in ("warning", "error"):
+        elif entry.get("level") in ("warning", "error") and entry.get("action") not in LOG_ONLY:
             self._observer.trouble(self.name, readable(entry))
 
 
