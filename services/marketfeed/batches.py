@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from zlib import crc32
 
+from marketfeed import codec
 from marketfeed.errors import BadRecord
 from marketfeed.events import Record
 from marketfeed.quarantine import Rejected, Source
@@ -35,7 +37,20 @@ class Batch:
     def __len__(self) -> int:
         return len(self.records) + len(self.rejected)
 
+    def add(self, source: Source, partition: Partition) -> int:
+        """Decode one record and take it, or the reason why it cannot be decoded; return how many were taken."""
+        try:
+            record = codec.decode(source.value() or b"")
+        except BadRecord as error:
+            self.rejected.append(Rejected(source, error.error_type, str(error)))
+        else:
+            self.records.append(record)
+            self.sources.append(source)
+        self.offsets[partition] = (source.offset() or 0) + 1
+        return len(self.records) + len(self.rejected)
 
+
+@cache
 def writer_of(partition: Partition, writers: int) -> int:
     """Return which of the writers a partition belongs to: always the same one, neighbours to different ones."""
     topic, number = partition
@@ -76,11 +91,6 @@ def rejected(batch: Batch, bad: Iterable[tuple[int, Refused]]) -> list[Rejected]
         *batch.rejected,
         *(Rejected(batch.sources[index], "refused_by_sink", str(refusal)) for index, refusal in bad),
     ]
-
-
-def reject(source: Source, error: BadRecord) -> Rejected:
-    """Return the record with the reason why it could not be decoded."""
-    return Rejected(source, error.error_type, str(error))
 
 
 class Offsets:

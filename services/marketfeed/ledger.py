@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import groupby
+from operator import attrgetter
 
 from marketfeed.errors import ConfigurationError
-from marketfeed.events import BookTicker, Channel, Grade, Record
+from marketfeed.events import Channel, Grade, Record
 from marketfeed.exchanges import venue
 
 MINUTE_US = 60_000_000
@@ -58,25 +58,27 @@ def grade(exchange: str, channel: str) -> Grade:
         return Grade.UNKNOWN
 
 
-def record_id(record: Record) -> int:
-    """Return the venue's number for this record on its stream."""
-    return record.update_id if isinstance(record, BookTicker) else record.trade_id
+def ids(stream: StreamKey, records: Sequence[Record]) -> list[int]:
+    """Return the venue's number for each of these records, all of one stream."""
+    name = "update_id" if stream[2] == Channel.BOOK_TICKER else "trade_id"
+    return list(map(attrgetter(name), records))
 
 
 def entries(stream: StreamKey, records: Sequence[Record]) -> list[Entry]:
     """Return what these records, all of one stream and all new, add to the ledger: one entry for each minute."""
-    ordered = sorted(records, key=_minute)
-    return [_entry(stream, minute, list(group)) for minute, group in groupby(ordered, key=_minute)]
-
-
-def _minute(record: Record) -> int:
-    return record.event_time // MINUTE_US
+    minutes = {record.event_time // MINUTE_US for record in records}
+    if len(minutes) == 1:  # as nearly always
+        return [_entry(stream, minutes.pop(), records)]
+    return [
+        _entry(stream, minute, [record for record in records if record.event_time // MINUTE_US == minute])
+        for minute in sorted(minutes)
+    ]
 
 
 def _entry(stream: StreamKey, minute: int, records: Sequence[Record]) -> Entry:
-    ids = [record_id(record) for record in records]
-    repaired = sum(record.source == "backfill" for record in records)
-    return Entry(*stream, minute * MINUTE_US, len(records), repaired, min(ids), max(ids))
+    numbers = ids(stream, records)
+    repaired = [record.source for record in records].count("backfill")
+    return Entry(*stream, minute * MINUTE_US, len(records), repaired, min(numbers), max(numbers))
 
 
 def prove(rows: Sequence[Entry], strength: Grade) -> list[Minute]:

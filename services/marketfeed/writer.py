@@ -59,6 +59,7 @@ class Writer:
         self.rows_new = 0
         self.rows_duplicate = 0
         self.letters = 0
+        self.errors = 0
         self.problem: str | None = None
         self.failure: Exception | None = None
         self.lag_s: float | None = None
@@ -107,7 +108,9 @@ class Writer:
         if letters and self._until_available("dead_letters", lambda: self._quarantine(letters)) is None:
             return False
         if batch.records:
-            self.lag_s = time.time() - batch.records[-1].ingestion_time / 1e6
+            self.lag_s = time.time() - batch.records[-1].ingestion_time / 1_000_000
+            for topic in {topic for topic, _ in batch.offsets}:
+                self._metrics.lag_seconds.labels(topic).set(self.lag_s)
         return True
 
     def _store(self, records: Sequence[Record]) -> None:
@@ -151,6 +154,7 @@ class Writer:
     def _report(self, what: str, error: Unavailable) -> None:
         """Count a failure, and log it when it says something new."""
         self._metrics.sink_errors.labels(self._settings.sink, what).inc()
+        self.errors += 1
         if str(error) != self.problem:
             _log.warning("unavailable", what=what, reason=str(error))
         self.problem = str(error)

@@ -145,12 +145,13 @@ def _check_book_tickers(cursor: Cursor, streams: Streams) -> None:
     """Raise _NotFresh unless every update's id is above all that are stored around that time."""
     if not streams:
         return
-    if any(not _ascending(records) for records in streams.values()):
+    ids = {stream: ledger.ids(stream, records) for stream, records in streams.items()}
+    if not all(before < after for numbers in ids.values() for before, after in pairwise(numbers)):
         raise _NotFresh
     names = {"exchange": [exchange for exchange, _, _ in streams], "symbol": [symbol for _, symbol, _ in streams]}
     cursor.execute(sql.read("newest_book_ticker.sql"), {**names, **_around(streams)})
     for exchange, symbol, newest in cursor.fetchall():
-        if ledger.record_id(streams[exchange, symbol, Channel.BOOK_TICKER][0]) <= newest:
+        if ids[exchange, symbol, Channel.BOOK_TICKER][0] <= newest:
             raise _NotFresh
 
 
@@ -163,11 +164,6 @@ def _around(streams: Streams) -> dict[str, timedelta | int]:
         "from_s": (min(times) - _WINDOW_US) // MINUTE_US * 60,
         "until_s": (max(times) + _WINDOW_US) // 1_000_000 + 1,
     }
-
-
-def _ascending(records: Sequence[Record]) -> bool:
-    ids = [ledger.record_id(record) for record in records]
-    return all(before < after for before, after in pairwise(ids))
 
 
 def _upsert(cursor: Cursor, added: Sequence[Entry]) -> None:
