@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import psutil
@@ -28,3 +30,11 @@ def gone(pid: int) -> bool:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+def recordings() -> Path:
+    """Return the folder of recorded market data; skip the test where there is none."""
+    folder = Path(os.environ.get("MARKETFEED_RECORDINGS") or Path(__file__).parents[2] / "shared" / "recordings")
+    if not folder.is_dir():
+        pytest.skip(f"no recordings at {folder}: set MARKETFEED_RECORDINGS")
+    return folder
