@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers import wait_until
 from marketfeed.errors import ConfigurationError
 from marketfeed.local import components
 from marketfeed.local.components import Artifact, ComponentMissing, Lock, Wheel, build, cache_dir, fetch, make_folder
@@ -207,23 +208,18 @@ def test_build_replaces_what_a_killed_run_left(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "tool").iterdir()] == ["whole"]
 
 
-def test_two_runs_build_once(tmp_path: Path) -> None:
-    """Of two runs that need the same folder one makes it, and the other waits and takes it."""
+def test_two_runs_build_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of two runs that need the same folder one makes it, and the other says that it waits, and takes it."""
     made: list[str] = []
-    second_waits = threading.Event()
 
     def make(folder: Path) -> None:
         made.append(threading.current_thread().name)
         second.start()
-        second_waits.wait(5)
+        wait_until(lambda: "Waiting for another run" in capsys.readouterr().err, 5, "the second run to wait")
         assert not (tmp_path / "tool").exists()
         (folder / "file").touch()
 
-    def build_too() -> None:
-        second_waits.set()
-        build(tmp_path / "tool", make)
-
-    second = threading.Thread(target=build_too)
+    second = threading.Thread(target=build, args=(tmp_path / "tool", make))
     build(tmp_path / "tool", make)
     second.join(10)
     assert len(made) == 1

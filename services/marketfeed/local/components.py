@@ -149,7 +149,11 @@ def exclusively(path: Path) -> Iterator[None]:
     """Hold the file lock `path`, waiting for another run that holds it; the system frees it when a process dies."""
     make_folder(path.parent)
     with path.open("a") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.stderr.write(f"Waiting for another run that is filling {path.parent}\n")
+            fcntl.flock(held, fcntl.LOCK_EX)
         yield
 
 

@@ -25,7 +25,7 @@ from marketfeed.local.components import build, cache_dir, fetch
 from marketfeed.local.embedded import START_TIMEOUT_S, EmbeddedServer
 from marketfeed.local.java import find_java
 from marketfeed.local.ports import free_port
-from marketfeed.local.process import TiedProcess, plain_environment
+from marketfeed.local.process import ServerFailed, TiedProcess, plain_environment
 from marketfeed.settings import KafkaSettings
 
 # The serial collector starts faster and stays smaller than the default one; at 512 MiB its pauses are short.
@@ -138,7 +138,7 @@ class EmbeddedKafka(EmbeddedServer):
         """Ask for the cluster's metadata: whether this very broker is registered and open for clients."""
         try:
             socket.create_connection(("127.0.0.1", self._port)).close()  # spares librdkafka, which logs and backs off
-            cluster = AdminClient({"bootstrap.servers": self.bootstrap}).list_topics(timeout=1)
+            cluster = AdminClient({"bootstrap.servers": self.bootstrap}).list_topics(timeout=3)
         except (OSError, KafkaException):
             return False
         identity = f"cluster.id={cluster.cluster_id}"
@@ -199,13 +199,24 @@ def _prepare(runtime: _Runtime, folder: Path) -> None:
     sys.stderr.write("Preparing Kafka: one start and stop, so that later starts take half the time\n")
     broker = EmbeddedKafka(folder / "scratch")
     broker.write_configuration()
-    subprocess.run(
-        [*runtime.command(), "kafka.tools.StorageTool", "format", "-t", _random_id(), "-c", broker.properties],
-        env=plain_environment(),
-        stdout=subprocess.DEVNULL,
-        check=True,
-    )
+    _run_storage_tool(runtime, broker.properties)
     shutil.copyfile(broker.data / "bootstrap.checkpoint", folder / "bootstrap.checkpoint")
     broker.start_with(runtime, START_TIMEOUT_S, f"-XX:ArchiveClassesAtExit={folder / 'classes.jsa'}")
     broker.stop(START_TIMEOUT_S)
     shutil.rmtree(broker.directory)
+
+
+def _run_storage_tool(runtime: _Runtime, properties: Path) -> None:
+    """Format the storage folder that `properties` names as Kafka itself does it."""
+    command: list[str | Path] = [
+        *runtime.command(),
+        "kafka.tools.StorageTool",
+        "format",
+        "-t",
+        _random_id(),
+        "-c",
+        properties,
+    ]
+    answer = subprocess.run(command, env=plain_environment(), capture_output=True, text=True, check=False)
+    if answer.returncode:
+        raise ServerFailed(f"Kafka's storage tool failed on {runtime.java}:\n{answer.stderr.strip()}")
