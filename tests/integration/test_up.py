@@ -1,0 +1,373 @@
+"""`marketfeed up`, run as a user runs it: real broker, real database, simulated venue."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg2
+import pytest
+
+from helpers import gone, recordings, wait_until
+from marketfeed.local.runs import sweep
+from marketfeed.simulator.instruments import parse_symbols
+from marketfeed.simulator.market import Market
+
+DEADLINE_S = 90.0
+MARK = "MARKETFEED_TEST_MARK"
+
+FEED = """
+apiVersion: marketfeed.dev/v1alpha1
+kind: MarketFeed
+metadata: {name: spot}
+spec:
+  exchange: binance
+  symbols: [BTCUSDT, ETHUSDT]
+  channels: [trade, aggTrade, bookTicker]
+  ingest: {streamsPerShard: 4}
+  sinks:
+  - {name: postgres, type: postgresql, secretRef: {name: postgres, key: dsn}, batch: {maxDelay: 200ms}}
+"""
+
+
+@dataclass
+class Up:
+    """A running `marketfeed up`. `output` is what it printed, complete once it has ended."""
+
+    process: subprocess.Popen[str]
+    log: Path
+    mark: str
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text()
+
+    @property
+    def folder(self) -> Path:
+        return self.endpoints_file.parent
+
+    @property
+    def endpoints_file(self) -> Path:
+        """The file of endpoints, once everything runs."""
+
+        def announced() -> re.Match[str] | None:
+            assert self.process.poll() is None, self.output
+            return re.search(r"Where everything answers: (.*endpoints\.json)", self.output)
+
+        found = wait_until(announced, DEADLINE_S, "the run to stand")
+        assert found is not None
+        return Path(found[1])
+
+    @property
+    def endpoints(self) -> dict[str, Any]:
+        return dict(json.loads(self.endpoints_file.read_text()))
+
+    def stats(self, service: str) -> dict[str, Any]:
+        url = f"{self.endpoints['services'][service]}/stats"
+        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - a service of ours on loopback
+            return dict(json.load(answer))
+
+    def rows(self, condition: str = "true") -> int:
+        return int(query(self.endpoints["postgres"], f"SELECT count(*) FROM trades WHERE {condition}")[0][0])
+
+    def processes(self) -> list[psutil.Process]:
+        """Everything that the run started: its descendants, and what was cut loose but carries its mark."""
+        marked = [process for process in psutil.process_iter() if _mark(process) == self.mark]
+        return [*psutil.Process(self.process.pid).children(recursive=True), *marked]
+
+    def wait(self) -> int:
+        return self.process.wait(DEADLINE_S)
+
+
+def _mark(process: psutil.Process) -> str | None:
+    try:
+        return process.environ().get(MARK)
+    except (psutil.Error, OSError):
+        return None
+
+
+def _all_gone(processes: list[psutil.Process]) -> bool:
+    return all(gone(process.pid) for process in processes)
+
+
+def query(dsn: str, statement: str) -> list[tuple[Any, ...]]:
+    """Return the rows of a statement."""
+    with closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
+        cursor.execute(statement)
+        return cursor.fetchall()
+
+
+@contextmanager
+def up(feed: Path, *options: str) -> Iterator[Up]:
+    """Run `marketfeed up`; a run that a test leaves behind is killed, and everything that it started with it."""
+    mark = secrets.token_hex(8)
+    with tempfile.TemporaryDirectory(prefix="marketfeed-test-") as folder:
+        log = Path(folder) / "output"
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "marketfeed", "up", str(feed), *options],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env={**os.environ, MARK: mark},
+            )
+        try:
+            yield Up(process, log, mark)
+        finally:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def feed(tmp_path: Path) -> Path:
+    """Return a MarketFeed's file that the test may edit."""
+    path = tmp_path / "feed.yaml"
+    path.write_text(FEED)
+    return path
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Path:
+    """Return a folder with a recording of some thousand frames, made from the synthetic market."""
+    market = Market(parse_symbols("BTCUSDT,ETHUSDT"), 1000.0, 7)
+    market.begin(1_700_000_000_000)
+    folder = tmp_path / "recording"
+    folder.mkdir()
+    with (folder / "socket.jsonl").open("wb") as file:
+        for _ in range(2000):
+            at = market.due()
+            for issued in market.step():
+                frame = b'{"stream":"%b","data":%b}' % (issued.stream.encode(), issued.payload)
+                file.write(b'{"t":%d,"frame":%b}\n' % (1_700_000_000_000 + int(at), frame))
+    return folder
+
+
+def prints(folder: Path, symbols: tuple[str, ...]) -> set[tuple[str, ...]]:
+    """Return the prints of these symbols in a folder of recordings, digits as they are."""
+    found: set[tuple[str, ...]] = set()
+    for path in folder.glob("*.jsonl"):
+        for line in path.read_text().splitlines():
+            data = json.loads(line)["frame"]["data"]
+            if data.get("e") in ("trade", "aggTrade") and data["s"] in symbols:
+                number = data["t"] if data["e"] == "trade" else data["a"]
+                found.add((data["s"], data["e"], str(number), data["p"], data["q"], str(data["T"])))
+    return found
+
+
+def stored_prints(dsn: str) -> list[tuple[str, ...]]:
+    """Return every stored print in the form of `prints`."""
+    return query(
+        dsn,
+        "SELECT symbol, channel, trade_id::text, price::text, quantity::text,"
+        " (extract(epoch FROM event_time) * 1000)::bigint::text FROM trades",
+    )
+
+
+def test_a_timed_run_ends_with_a_complete_proof(feed: Path, tmp_path: Path) -> None:
+    """`--for` ends by itself with exit code 0, a complete proof and rows; --keep keeps data, logs, truth and proof."""
+    keep = tmp_path / "keep"
+    with up(feed, "--for", "4s", "--keep", str(keep), "--rate", "500") as run:
+        assert run.wait() == 0, run.output
+    proof = json.loads((keep / "proof.json").read_text())
+    assert proof["complete"] is True
+    assert {path.name for path in (keep / "truth").iterdir()} >= {"BTCUSDT@trade.jsonl", "ETHUSDT@bookTicker.jsonl"}
+    assert (keep / "logs" / "spot-ingestor-0.log").stat().st_size > 0
+    assert not (keep / "endpoints.json").exists()
+
+
+def test_a_kept_run_goes_on(feed: Path, tmp_path: Path) -> None:
+    """A second run on the same folder finds the rows of the first and adds to them, with ids that go on."""
+    keep = tmp_path / "keep"
+    with up(feed, "--for", "2s", "--keep", str(keep)) as first:
+        wait_until(first.rows, DEADLINE_S, "rows")
+        assert first.wait() == 0, first.output
+    with up(feed, "--keep", str(keep)) as second:
+        before = second.rows()
+        assert before > 0
+        wait_until(lambda: second.rows() > before, DEADLINE_S, "more rows")
+        repeated = query(
+            second.endpoints["postgres"],
+            "SELECT symbol, channel, trade_id FROM trades GROUP BY symbol, channel, trade_id HAVING count(*) > 1",
+        )
+        assert repeated == []
+        second.process.send_signal(signal.SIGINT)
+        assert second.wait() == 0, second.output
+
+
+def test_a_replay_stores_exactly_what_was_recorded(feed: Path, recording: Path, tmp_path: Path) -> None:
+    """Every print of the recording is in the table once, with its digits, and nothing else is."""
+    keep = tmp_path / "keep"
+    options = ("--replay", str(recording), "--speed", "max", "--keep", str(keep))
+    expected = prints(recording, ("BTCUSDT", "ETHUSDT"))
+    with up(feed, *options) as run:
+        wait_until(lambda: run.rows() >= len(expected), DEADLINE_S, "all prints")
+        stored = stored_prints(run.endpoints["postgres"])
+        run.process.send_signal(signal.SIGINT)
+        assert run.wait() == 0, run.output
+    assert sorted(stored) == sorted(expected)
+
+
+def test_real_recordings_are_stored_exactly() -> None:
+    """The recorded prints of the replay example's symbols are stored as the venue sent them, and proven complete."""
+    folder = recordings() / "binance"
+    example = Path(__file__).parents[2] / "manifests" / "examples" / "binance-replay.yaml"
+    expected = prints(folder, ("XRPETH", "BTCUSDT"))
+    with up(example, "--replay", str(folder), "--speed", "max", "--for", "8s") as run:
+        wait_until(lambda: run.rows() >= len(expected), DEADLINE_S, "all prints")
+        stored = stored_prints(run.endpoints["postgres"])
+        assert run.wait() == 0, run.output
+    assert sorted(stored) == sorted(expected)
+
+
+def test_ctrl_c_leaves_nothing_behind(feed: Path) -> None:
+    """After one Ctrl-C the run ends with 0, no process of it lives, and its folder is gone."""
+    with up(feed) as run:
+        wait_until(run.rows, DEADLINE_S, "rows")
+        folder, started = run.folder, run.processes()
+        assert len(started) > 6  # simulator, two shards, consumer, broker, database
+        run.process.send_signal(signal.SIGINT)
+        assert run.wait() == 0, run.output
+    assert _all_gone(started)
+    assert not folder.exists()
+
+
+def test_a_second_ctrl_c_ends_at_once(feed: Path) -> None:
+    """Who presses Ctrl-C twice waits for nothing: the run ends with 130 and still leaves nothing behind."""
+    with up(feed) as run:
+        folder, started = run.folder, run.processes()
+        run.process.send_signal(signal.SIGINT)
+        wait_until(lambda: "Stopping in order" in run.output, DEADLINE_S, "the first Ctrl-C to be taken")
+        run.process.send_signal(signal.SIGINT)
+        assert run.wait() == 130, run.output
+    wait_until(lambda: _all_gone(started), DEADLINE_S, "every process to end")
+    assert not folder.exists()
+
+
+def test_a_killed_runner_leaves_no_process(feed: Path) -> None:
+    """After kill -9 of the runner everything that it started ends, and the next run removes its folder."""
+    with up(feed) as run:
+        folder, started = run.folder, run.processes()
+        run.process.kill()
+        run.wait()
+        wait_until(lambda: _all_gone(started), DEADLINE_S, "every process to end")
+        assert folder.exists()
+    sweep()
+    assert not folder.exists()
+
+
+def test_two_runs_do_not_meet(feed: Path) -> None:
+    """Two runs of one feed side by side share no address, and each stores rows of its own market."""
+    with up(feed, "--seed", "1") as one, up(feed, "--seed", "2") as two:
+        for run in (one, two):
+            wait_until(run.rows, DEADLINE_S, "rows")
+        addresses = [set(re.findall(r":(\d{4,5})", run.endpoints_file.read_text())) for run in (one, two)]
+        assert addresses[0] & addresses[1] == set()
+        for run in (one, two):
+            run.process.send_signal(signal.SIGINT)
+        assert [run.wait() for run in (one, two)] == [0, 0]
+
+
+def test_an_edit_adds_a_symbol_without_a_restart(feed: Path) -> None:
+    """An added symbol is stored, a removed one is let go, a bad edit changes nothing; no service was started again."""
+    with up(feed) as run:
+        wait_until(run.rows, DEADLINE_S, "rows")
+        services = run.endpoints["services"]
+        processes = set(run.processes())
+        feed.write_text(
+            FEED.replace("ETHUSDT]", "ETHUSDT, SOLUSDT]").replace("streamsPerShard: 4", "streamsPerShard: 5")
+        )
+        wait_until(lambda: run.rows("symbol = 'SOLUSDT'"), DEADLINE_S, "rows of the added symbol")
+        feed.write_text("spec: nonsense")
+        wait_until(lambda: "is not taken over" in run.output, DEADLINE_S, "the bad edit to be refused")
+        feed.write_text(FEED.replace("BTCUSDT, ETHUSDT", "BTCUSDT").replace("streamsPerShard: 4", "streamsPerShard: 3"))
+        wait_until(lambda: _subscribed(run) == 3, DEADLINE_S, "the streams of one symbol")
+        assert run.endpoints["services"].items() <= services.items()
+        assert set(run.processes()) <= processes
+        run.process.send_signal(signal.SIGINT)
+        assert run.wait() == 0, run.output
+
+
+def _subscribed(run: Up) -> int:
+    shards = [name for name in run.endpoints["services"] if "ingestor" in name]
+    return sum(run.stats(shard)["streams"]["subscribed"] for shard in shards)
+
+
+def test_what_dies_comes_back(feed: Path) -> None:
+    """A killed shard, consumer, broker, database and venue each come back, and rows keep coming."""
+    with up(feed) as run:
+        wait_until(run.rows, DEADLINE_S, "rows")
+        addresses = {name: run.endpoints[name] for name in ("kafka", "postgres", "simulator")}
+        victims = [process for process in psutil.Process(run.process.pid).children() if process.is_running()]
+        assert len(victims) == 6
+        for victim in victims:
+            victim.kill()
+        newest = "SELECT max(ingestion_time) FROM trades"
+        moment = query(_answering(run), "SELECT clock_timestamp()")[0][0]
+        wait_until(lambda: (query(_answering(run), newest)[0][0] or moment) > moment, DEADLINE_S, "new rows")
+        assert {name: run.endpoints[name] for name in addresses} == addresses
+        run.process.send_signal(signal.SIGINT)
+        assert run.wait() == 0, run.output
+
+
+def _answering(run: Up) -> str:
+    """Return the DSN once the database answers."""
+
+    def answers() -> bool:
+        try:
+            query(run.endpoints["postgres"], "SELECT 1")
+        except psycopg2.OperationalError:
+            return False
+        return True
+
+    wait_until(answers, DEADLINE_S, "the database")
+    return str(run.endpoints["postgres"])
+
+
+def test_without_kafka_nothing_is_stored_and_everything_else_runs(feed: Path) -> None:
+    """With kafka.enabled false there is neither broker nor database, and the shards still receive."""
+    document = FEED.partition("  sinks:")[0] + "  kafka: {enabled: false}\n"
+    feed.write_text(document)
+    with up(feed, "--for", "3s") as run:
+        assert run.endpoints["kafka"] is None
+        assert run.endpoints["postgres"] is None
+        wait_until(lambda: run.stats("spot-ingestor-0")["total_messages"], DEADLINE_S, "messages")
+        assert run.wait() == 0, run.output
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"exchange: binance": "exchange: binanse"}, "binanse"),
+        ({"type: postgresql": "type: redis"}, "redis"),
+        ({"spec:": "spec:\n  suspend: true"}, "spec.suspend is true"),
+    ],
+)
+def test_a_bad_feed_is_refused_with_a_sentence(feed: Path, change: dict[str, str], sentence: str) -> None:
+    """What cannot be run ends with exit code 2 and a sentence, before anything is started."""
+    for old, new in change.items():
+        feed.write_text(FEED.replace(old, new))
+    with up(feed) as run:
+        assert run.wait() == 2
+        assert sentence in run.output
+        assert "Traceback" not in run.output
+
+
+@pytest.mark.parametrize("options", [("--for", "soon"), ("--speed", "0"), ("--live", "--seed", "1")])
+def test_a_bad_option_is_refused(feed: Path, options: tuple[str, ...]) -> None:
+    """An option that cannot be meant ends with exit code 2."""
+    with up(feed, *options) as run:
+        assert run.wait() == 2, run.output
