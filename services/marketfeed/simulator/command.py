@@ -67,7 +67,9 @@ def _limit_options(command: Command) -> Command:
     help="Payloads a second of all symbols and channels together, in the mean: they come in bursts.",
 )
 @click.option("--seed", default=1, show_default=True, help="Equal seeds give equal markets, apart from the clock.")
-@click.option("--records", type=click.IntRange(min=1), help="End the market after this many payloads.")
+@click.option(
+    "--records", type=click.IntRange(min=1), help="End the market with the order that makes it this many payloads."
+)
 @click.option(
     "--replay",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
