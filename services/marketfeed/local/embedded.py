@@ -15,7 +15,7 @@ from marketfeed.local.process import ServerFailed, TiedProcess
 START_TIMEOUT_S = 120.0
 
 _STOP_TIMEOUT_S = 15.0
-_ASK_EVERY_S = 0.02
+_ASK_EVERY_S = 0.05
 
 
 class EmbeddedServer(ABC):
