@@ -1,15 +1,13 @@
 """Batches of records on their way to a sink, and the pure decisions about them.
 
-When a batch is full or due, which writer a partition belongs to, how a refused batch is taken apart, which offsets may
-be committed. What does not live here: clocks, threads and clients (`consumer`, `writer`).
+When a batch is full or due, how a refused batch is taken apart, which offsets may be committed. What does not live
+here: clocks, threads and clients (`intake`, `lanes`, `writer`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from zlib import crc32
 
 from marketfeed import codec
 from marketfeed.errors import BadRecord
@@ -23,21 +21,19 @@ Partition = tuple[str, int]
 
 @dataclass(slots=True)
 class Batch:
-    """Records in the order of their partitions, where each came from, and what could not be decoded among them.
+    """Records of one partition in their order, and what could not be decoded among them."""
 
-    `offsets` holds, per partition, the offset after its last record here: what may be committed once all is stored.
-    """
-
+    partition: Partition
     opened_at: float  # s, of a monotonic clock
+    next_offset: int = 0  # what may be committed once all of this is stored
     records: list[Record] = field(default_factory=list)
     sources: list[Source] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
-    offsets: dict[Partition, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.records) + len(self.rejected)
 
-    def add(self, source: Source, partition: Partition) -> int:
+    def add(self, source: Source) -> int:
         """Decode one record and take it, or the reason why it cannot be decoded; return how many were taken."""
         try:
             record = codec.decode(source.value() or b"")
@@ -46,15 +42,8 @@ class Batch:
         else:
             self.records.append(record)
             self.sources.append(source)
-        self.offsets[partition] = (source.offset() or 0) + 1
+        self.next_offset = (source.offset() or 0) + 1
         return len(self.records) + len(self.rejected)
-
-
-@cache
-def writer_of(partition: Partition, writers: int) -> int:
-    """Return which of the writers a partition belongs to: always the same one, neighbours to different ones."""
-    topic, number = partition
-    return (crc32(topic.encode()) + number) % writers
 
 
 def due(batch: Batch, now: float, rows: int, max_delay_s: float) -> bool:
@@ -117,11 +106,10 @@ class Offsets:
             self._stored.pop(partition, None)
             self._uncommitted.pop(partition, None)
 
-    def stored(self, offsets: Mapping[Partition, int]) -> None:
-        """Note the offsets of a batch that is stored; those of partitions that are not ours any more are forgotten."""
-        for partition, offset in offsets.items():
-            if partition in self._ours and offset > self._stored.get(partition, -1):
-                self._stored[partition] = self._uncommitted[partition] = offset
+    def stored(self, partition: Partition, offset: int) -> None:
+        """Note that everything before this offset is stored; of a partition that was revoked it is forgotten."""
+        if partition in self._ours and offset > self._stored.get(partition, -1):
+            self._stored[partition] = self._uncommitted[partition] = offset
 
     def next_offset(self, partition: Partition) -> int | None:
         """Return the offset after the last stored record; None before anything was stored."""

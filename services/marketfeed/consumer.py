@@ -13,18 +13,17 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from queue import SimpleQueue
 from threading import Event
 from typing import Any
 
 import click
 from prometheus_client import CollectorRegistry
 
-from marketfeed.batches import Batch
 from marketfeed.database import Pool
 from marketfeed.dead_letters import DeadLetters
 from marketfeed.errors import Unavailable
 from marketfeed.intake import Intake
+from marketfeed.lanes import Lanes
 from marketfeed.logs import configure, logger
 from marketfeed.metrics import ConsumerMetrics
 from marketfeed.migrate import migrate
@@ -54,7 +53,7 @@ class ConsumerService:
         self._stop = stop
         self._registry = CollectorRegistry()
         metrics = ConsumerMetrics(self._registry)
-        done: SimpleQueue[Batch] = SimpleQueue()
+        lanes = Lanes()
         letters = DeadLetters(settings)
         self._pool = Pool(
             settings.dsn, "marketfeed-consume", settings.writers, statement_timeout_s=_STATEMENT_TIMEOUT_S
@@ -63,14 +62,14 @@ class ConsumerService:
             Writer(
                 f"writer-{index}",
                 settings=settings,
+                lanes=lanes,
                 sink=PostgresSink(self._pool),
                 dead_letters=letters,
                 metrics=metrics,
-                done=done,
             )
             for index in range(settings.writers)
         ]
-        self._intake = Intake(settings, self._writers, done, metrics)
+        self._intake = Intake(settings, lanes, self._writers, metrics)
         self._database_problem: str | None = "the database was not asked yet"
 
     def run(self) -> None:

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
 from threading import Event
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from marketfeed import kafka
-from marketfeed.batches import Batch, Offsets, Partition, due, writer_of
+from marketfeed.batches import Batch, Offsets, Partition, due
 from marketfeed.errors import MarketfeedError
+from marketfeed.lanes import Lanes
 from marketfeed.logs import logger
 from marketfeed.metrics import ConsumerMetrics
 from marketfeed.settings import ConsumerSettings
@@ -31,16 +31,17 @@ _LOOK_EVERY_S = 1.0
 _ANSWER_TIMEOUT_S = 1.0
 _REVOKE_TIMEOUT_S = 10.0
 
-# How far a writer may fall behind: one batch in the making and about one that waits; small batches may queue up more.
-_BACKLOG_ROWS_MIN = 2000
-_WRITER_WAIT_S = 1.0  # how long reading waits for a slow writer before its partitions are paused
+# How long a lane may grow: a batch that is being stored and about one that waits; more of them when they are small.
+_LANE_ROWS_MIN = 1000
+_WRITER_WAIT_S = 1.0  # how long reading waits for a long lane before its partition is paused
 _COLLECT_WAIT_S = 0.05
 
 # Topics that appear, and partitions that are added, are found this soon.
 _METADATA_REFRESH_MS = 10_000
 
-# Bounds what is fetched ahead: a record costs the client several times its bytes.
+# Bound what is fetched ahead: records come compressed, and cost the client several times their bytes.
 _FETCHED_KBYTES = 4096
+_FETCH_BYTES = 262_144
 
 _log = logger("intake")
 
@@ -61,18 +62,18 @@ class Intake:
     """Reads the topics of one consumer into its writers."""
 
     def __init__(
-        self, settings: ConsumerSettings, writers: Sequence[Writer], done: SimpleQueue[Batch], metrics: ConsumerMetrics
+        self, settings: ConsumerSettings, lanes: Lanes, writers: Sequence[Writer], metrics: ConsumerMetrics
     ) -> None:
         self.state = State()
         self.offsets = Offsets()
         self._settings = settings
+        self._lanes = lanes
         self._writers = writers
-        self._done = done
         self._metrics = metrics
-        self._open: list[Batch | None] = [None] * len(writers)
-        self._paused: set[int] = set()
+        self._open: dict[Partition, Batch] = {}
+        self._paused: set[Partition] = set()
         self._committed_before: dict[Partition, int] = {}
-        self._backlog_rows = max(_BACKLOG_ROWS_MIN, settings.batch_rows)
+        self._lane_rows = max(_LANE_ROWS_MIN, settings.batch_rows)
 
     def run(self, stop: Event) -> None:
         """Read until `stop` is set, then store and commit what was read.
@@ -97,6 +98,7 @@ class Intake:
             "on_commit": self._commit_ended,
             "topic.metadata.refresh.interval.ms": _METADATA_REFRESH_MS,
             "queued.max.messages.kbytes": _FETCHED_KBYTES,
+            "fetch.message.max.bytes": _FETCH_BYTES,
         }
 
     def _loop(self, consumer: Consumer, stop: Event) -> None:
@@ -115,80 +117,69 @@ class Intake:
                 look_at = now + _LOOK_EVERY_S
 
     def _take(self, messages: Sequence[Message]) -> None:
-        """Decode messages into the open batches of their writers."""
-        writers, rows = len(self._writers), self._settings.batch_rows
-        read: Counter[Partition] = Counter()
+        """Decode messages into the open batches of their partitions; give away those that are full."""
+        rows = self._settings.batch_rows
+        read: Counter[str] = Counter()
         for message in messages:
             if message.error() is not None:
                 self._message_error(message)
                 continue
             partition: Partition = (message.topic() or "", message.partition() or 0)
-            read[partition] += 1
-            index = writer_of(partition, writers)
-            batch = self._open[index]
+            batch = self._open.get(partition)
             if batch is None:
-                batch = self._open[index] = Batch(time.monotonic())
-            if batch.add(message, partition) >= rows:
-                self._give(index)
-        for (topic, _), count in read.items():
+                batch = self._open[partition] = Batch(partition, time.monotonic())
+            if batch.add(message) >= rows:
+                self._give([partition])
+            read[partition[0]] += 1
+        for topic, count in read.items():
             self._metrics.consumed.labels(topic).inc(count)
         if read:
             self.state.broker_problem = None
 
     def _give_due(self, now: float) -> None:
         settings = self._settings
-        for index, batch in enumerate(self._open):
-            if batch is not None and due(batch, now, settings.batch_rows, settings.batch_max_delay_ms / 1000):
-                self._give(index)
+        max_delay_s = settings.batch_max_delay_ms / 1000
+        self._give([part for part, batch in self._open.items() if due(batch, now, settings.batch_rows, max_delay_s)])
 
-    def _give(self, index: int) -> None:
-        batch, self._open[index] = self._open[index], None
-        if batch is not None:
-            self._writers[index].give(batch)
-
-    def _give_all(self) -> None:
-        for index in range(len(self._writers)):
-            self._give(index)
+    def _give(self, partitions: Iterable[Partition]) -> None:
+        """Put the open batches of these partitions into their lanes."""
+        for partition in partitions:
+            batch = self._open.pop(partition, None)
+            if batch is not None:
+                self._lanes.put(batch)
 
     def _collect(self, wait_s: float = 0.0) -> None:
         """Note what writers have completed, waiting up to `wait_s` for the first; raises what ended a writer."""
         for writer in self._writers:
             if writer.failure is not None:
                 raise MarketfeedError(f"the sink failed: {writer.failure!r}") from writer.failure
-        try:
-            batch = self._done.get(timeout=wait_s) if wait_s else self._done.get_nowait()
-            while True:
-                self.offsets.stored(batch.offsets)
-                batch = self._done.get_nowait()
-        except Empty:
-            return
+        for batch in self._lanes.collect(wait_s):
+            self.offsets.stored(batch.partition, batch.next_offset)
 
     # Back-pressure
 
     def _balance(self, consumer: Consumer) -> None:
-        """Wait for writers that are behind; stop reading for those that stay so, and start again when they caught up.
+        """Wait for lanes that are long; stop reading into those that stay so, and start again when they are short.
 
         Waiting comes first, for pausing is dear: what the client has fetched is thrown away, and the next fetch waits
         behind the one under way.
         """
         deadline = time.monotonic() + _WRITER_WAIT_S
-        while (behind := self._behind() - self._paused) and time.monotonic() < deadline:
-            if all(self._writers[index].problem is not None for index in behind):
-                break
+        while (long := self._long_lanes() - self._paused) and not self._problem() and time.monotonic() < deadline:
             self._collect(_COLLECT_WAIT_S)
-        for index in behind:
-            consumer.pause(self._partitions_of(index))
-            self._paused.add(index)
-        for index in self._paused - self._behind():
-            consumer.resume(self._partitions_of(index))
-            self._paused.discard(index)
+        if long:
+            consumer.pause([TopicPartition(*partition) for partition in long])
+            self._paused |= long
+        short = self._paused - self._long_lanes()
+        if short:
+            consumer.resume([TopicPartition(*partition) for partition in short])
+            self._paused -= short
 
-    def _behind(self) -> set[int]:
-        return {index for index, writer in enumerate(self._writers) if writer.backlog > self._backlog_rows}
+    def _long_lanes(self) -> set[Partition]:
+        return {part for part in self.offsets.assigned if self._lanes.rows(part) > self._lane_rows}
 
-    def _partitions_of(self, index: int) -> list[TopicPartition]:
-        writers = len(self._writers)
-        return [TopicPartition(*part) for part in self.offsets.assigned if writer_of(part, writers) == index]
+    def _problem(self) -> str | None:
+        return next((writer.problem for writer in self._writers if writer.problem is not None), None)
 
     # Committing
 
@@ -222,46 +213,46 @@ class Intake:
     # The group
 
     def _assigned(self, _: Consumer, partitions: list[TopicPartition]) -> None:
-        self.offsets.assign((part.topic, part.partition) for part in partitions)
-        self._paused.clear()  # new partitions come unpaused: look again at every writer
+        self.offsets.assign(_keys(partitions))
         self.state.starting = None
         _log.info("assigned", partitions=_names(partitions))
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Store and commit what is buffered before others take over; what cannot be stored now is theirs to store."""
-        self._give_all()
+        gone = _keys(partitions)
+        self._give(gone)
         deadline = time.monotonic() + _REVOKE_TIMEOUT_S
-        while self._is_storing() and time.monotonic() < deadline:
+        while any(map(self._lanes.rows, gone)) and not self._problem() and time.monotonic() < deadline:
             self._collect(_COLLECT_WAIT_S)
         self._collect()
         self._commit(consumer, wait=True)
-        self._forget(partitions)
+        self._forget(gone)
         _log.info("revoked", partitions=_names(partitions))
 
     def _lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
-        """Forget partitions that the group took away: somebody else may hold them already."""
-        self._forget(partitions)
+        """Drop partitions that the group took away: somebody else may hold them already."""
+        self._forget(_keys(partitions))
         _log.warning("lost", partitions=_names(partitions))
 
-    def _forget(self, partitions: Sequence[TopicPartition]) -> None:
-        gone = [(part.topic, part.partition) for part in partitions]
+    def _forget(self, gone: Sequence[Partition]) -> None:
         self.offsets.revoke(gone)
+        self._paused.difference_update(gone)
         for partition in gone:
+            self._open.pop(partition, None)
             self._committed_before.pop(partition, None)
             self._metrics.lag_records.labels(*partition).set(0)
 
-    def _is_storing(self) -> bool:
-        """Tell whether a writer has work, and a sink that takes it."""
-        return any(writer.backlog and writer.problem is None for writer in self._writers)
-
     def _drain(self, consumer: Consumer) -> None:
         """Store and commit what was read, within the time there is; the rest is read again by the next process."""
-        self._give_all()
+        self._give([*self._open])
+        self._lanes.close()
         deadline = time.monotonic() + self._settings.drain_timeout_s
-        complete = [writer.finish(max(0.0, deadline - time.monotonic())) for writer in self._writers]
+        for writer in self._writers:
+            writer.finish(max(0.0, deadline - time.monotonic()))
         self._collect()
         self._commit(consumer, wait=True)
-        _log.info("drained", complete=all(complete), rows=sum(writer.rows_new for writer in self._writers))
+        complete = self._lanes.is_empty()
+        _log.info("drained", complete=complete, rows=sum(writer.rows_new for writer in self._writers))
 
     # What goes wrong
 
@@ -326,6 +317,10 @@ class Intake:
                 return 0
             self._committed_before[partition] = max(0, found[0].offset)
         return self._committed_before[partition]
+
+
+def _keys(partitions: Sequence[TopicPartition]) -> list[Partition]:
+    return [(part.topic, part.partition) for part in partitions]
 
 
 def _names(partitions: Sequence[TopicPartition]) -> list[str]:

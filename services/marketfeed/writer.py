@@ -1,4 +1,4 @@
-"""A writer: one thread that stores batches, one after the other, in a sink of its own.
+"""A writer: one thread that stores batches, one after the other, through a sink of its own.
 
 It never gives a batch up: while the sink or the dead-letter topic is away it waits and tries again. A batch is done
 when its rows are committed and its dead letters are confirmed; only then may its offsets be committed, which is the
@@ -10,7 +10,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
-from queue import SimpleQueue
 from threading import Event, Thread
 from typing import TypeVar
 
@@ -18,6 +17,7 @@ from marketfeed.batches import Batch, isolate, rejected
 from marketfeed.dead_letters import DeadLetters
 from marketfeed.errors import Unavailable
 from marketfeed.events import Record
+from marketfeed.lanes import Lanes
 from marketfeed.logs import logger
 from marketfeed.metrics import ConsumerMetrics
 from marketfeed.policies import backoff_s
@@ -35,68 +35,52 @@ _log = logger("writer")
 
 
 class Writer:
-    """Stores the batches that it is given, in their order."""
+    """Stores batches from the lanes, one after the other, until the lanes are closed."""
 
     def __init__(
         self,
         name: str,
         *,
         settings: ConsumerSettings,
+        lanes: Lanes,
         sink: Sink,
         dead_letters: DeadLetters,
         metrics: ConsumerMetrics,
-        done: SimpleQueue[Batch],
     ) -> None:
         self._settings = settings
+        self._lanes = lanes
         self._sink = sink
         self._dead_letters = dead_letters
         self._metrics = metrics
-        self._done = done
-        self._given: SimpleQueue[Batch | None] = SimpleQueue()
         self._abandon = Event()
-        self._rows_given = 0  # counted by the consumer's thread alone
-        self._rows_done = 0  # counted by this thread alone, as the rest below
+        self._thread = Thread(target=self._run, name=name, daemon=True)
+        # Written by this thread alone, for others to show.
         self.rows_new = 0
         self.rows_duplicate = 0
         self.letters = 0
         self.errors = 0
+        self.lag_s: float | None = None
         self.problem: str | None = None
         self.failure: Exception | None = None
-        self.lag_s: float | None = None
-        self._thread = Thread(target=self._run, name=name, daemon=True)
-
-    @property
-    def backlog(self) -> int:
-        """How many rows were given and are not done."""
-        return self._rows_given - self._rows_done
 
     def start(self) -> None:
         """Begin."""
         self._thread.start()
 
-    def give(self, batch: Batch) -> None:
-        """Hand a batch over."""
-        self._rows_given += len(batch)
-        self._given.put(batch)
-
-    def finish(self, timeout_s: float) -> bool:
-        """Store what was given and end; after `timeout_s` leave the rest alone. Return whether all was stored."""
-        self._given.put(None)
+    def finish(self, timeout_s: float) -> None:
+        """Wait for the end that closed lanes bring; after `timeout_s` leave the rest alone."""
         self._thread.join(timeout_s)
         self._abandon.set()
-        self._thread.join(
-            _LAST_CALL_S
-        )  # a call that hangs in the database does not keep the process: the thread is a daemon
+        self._thread.join(_LAST_CALL_S)  # the thread is a daemon: a call that hangs does not keep the process
         self._sink.close()
-        return self.backlog == 0
 
     def _run(self) -> None:
         try:
-            while (batch := self._given.get()) is not None and not self._abandon.is_set():
-                if self._complete(batch):
-                    self._rows_done += len(batch)
-                    self._done.put(batch)
-        except Exception as failure:  # noqa: BLE001 - carried to the consumer's thread, which ends the process with it
+            while (batch := self._lanes.take()) is not None:
+                if not self._complete(batch):
+                    return
+                self._lanes.complete(batch)
+        except Exception as failure:  # noqa: BLE001 - carried to the reading thread, which ends the process with it
             self.failure = failure
 
     def _complete(self, batch: Batch) -> bool:
@@ -109,8 +93,7 @@ class Writer:
             return False
         if batch.records:
             self.lag_s = time.time() - batch.records[-1].ingestion_time / 1_000_000
-            for topic in {topic for topic, _ in batch.offsets}:
-                self._metrics.lag_seconds.labels(topic).set(self.lag_s)
+            self._metrics.lag_seconds.labels(batch.partition[0]).set(self.lag_s)
         return True
 
     def _store(self, records: Sequence[Record]) -> None:
