@@ -41,7 +41,7 @@ bench: setup ## Measure: each line is JSON with a ratio within this run and its 
 generate: setup ## Make again what is generated: requirements.lock and the lock of fetched components
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  --all-extras pyproject.toml -o requirements.lock
-	@$(BIN)/python -m marketfeed.local.components
+	@$(BIN)/python -m marketfeed.local.relock
 
 clean: ## Remove what setup and the tools left in the checkout
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
