@@ -22,7 +22,8 @@ import psycopg2
 import pytest
 
 from helpers import gone, recordings, wait_until
-from marketfeed.local.runs import sweep
+from marketfeed.local.postgres import EmbeddedPostgres
+from marketfeed.local.runs import POSTGRES, sweep
 from marketfeed.simulator.instruments import parse_symbols
 from marketfeed.simulator.market import Market
 
@@ -141,6 +142,14 @@ def feed(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def keep(tmp_path: Path) -> Iterator[Path]:
+    """Return a folder for --keep; the database's data, which may lie outside of it, is removed afterwards."""
+    folder = tmp_path / "keep"
+    yield folder
+    EmbeddedPostgres(folder / POSTGRES).remove()
+
+
+@pytest.fixture
 def recording(tmp_path: Path) -> Path:
     """Return a folder with a recording of some thousand frames, made from the synthetic market."""
     market = Market(parse_symbols("BTCUSDT,ETHUSDT"), 1000.0, 7)
@@ -177,9 +186,8 @@ def stored_prints(dsn: str) -> list[tuple[str, ...]]:
     )
 
 
-def test_a_timed_run_ends_with_a_complete_proof(feed: Path, tmp_path: Path) -> None:
+def test_a_timed_run_ends_with_a_complete_proof(feed: Path, keep: Path) -> None:
     """`--for` ends by itself with exit code 0, a complete proof and rows; --keep keeps data, logs, truth and proof."""
-    keep = tmp_path / "keep"
     with up(feed, "--for", "4s", "--keep", str(keep), "--rate", "500") as run:
         assert run.wait() == 0, run.output
     proof = json.loads((keep / "proof.json").read_text())
@@ -189,9 +197,8 @@ def test_a_timed_run_ends_with_a_complete_proof(feed: Path, tmp_path: Path) -> N
     assert not (keep / "endpoints.json").exists()
 
 
-def test_a_kept_run_goes_on(feed: Path, tmp_path: Path) -> None:
+def test_a_kept_run_goes_on(feed: Path, keep: Path) -> None:
     """A second run on the same folder finds the rows of the first and adds to them, with ids that go on."""
-    keep = tmp_path / "keep"
     with up(feed, "--for", "2s", "--keep", str(keep)) as first:
         wait_until(first.rows, DEADLINE_S, "rows")
         assert first.wait() == 0, first.output
@@ -208,12 +215,10 @@ def test_a_kept_run_goes_on(feed: Path, tmp_path: Path) -> None:
         assert second.wait() == 0, second.output
 
 
-def test_a_replay_stores_exactly_what_was_recorded(feed: Path, recording: Path, tmp_path: Path) -> None:
+def test_a_replay_stores_exactly_what_was_recorded(feed: Path, recording: Path) -> None:
     """Every print of the recording is in the table once, with its digits, and nothing else is."""
-    keep = tmp_path / "keep"
-    options = ("--replay", str(recording), "--speed", "max", "--keep", str(keep))
     expected = prints(recording, ("BTCUSDT", "ETHUSDT"))
-    with up(feed, *options) as run:
+    with up(feed, "--replay", str(recording), "--speed", "max") as run:
         wait_until(lambda: run.rows() >= len(expected), DEADLINE_S, "all prints")
         stored = stored_prints(run.endpoints["postgres"])
         run.process.send_signal(signal.SIGINT)
