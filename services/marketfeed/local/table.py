@@ -113,7 +113,7 @@ def _heading(snapshot: Snapshot) -> Text:
 
 
 def _servers(views: tuple[ServerView, ...]) -> Table:
-    table = _table("server", "state", "address")
+    table = _table("server", "state", "address", texts=3)
     for view in views:
         table.add_row(view.name, _state(view.state, 0), view.where)
     return table
@@ -148,10 +148,11 @@ def _consumers(views: tuple[ConsumerView, ...]) -> Table:
     return table
 
 
-def _table(*columns: str) -> Table:
+def _table(*columns: str, texts: int = 2) -> Table:
+    """Return an empty table whose first columns hold texts and whose others hold numbers."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number < 2 else "right", no_wrap=True)  # noqa: PLR2004 - name, state
+        table.add_column(column, justify="left" if number < texts else "right", no_wrap=True)
     return table
 
 

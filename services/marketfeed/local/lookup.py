@@ -1,0 +1,61 @@
+"""Finds what the latest run on this machine has to show: its database while it runs or is kept, else its last proof."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from marketfeed.errors import ConfigurationError
+from marketfeed.local import endpoints, runs
+from marketfeed.local.postgres import EmbeddedPostgres
+from marketfeed.settings import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A run and its database; without a `dsn` its data was not kept, and `run.proof` is what it ended with."""
+
+    run: runs.Run
+    dsn: Secret | None
+
+
+@contextmanager
+def latest() -> Iterator[Found]:
+    """Yield what the latest run has to show; a kept database that rests is started for as long as that takes.
+
+    A run that is running comes before one that is over. Raises ConfigurationError when no run left anything.
+    """
+    known = runs.known()
+    for run in known:
+        dsn = _running_dsn(run)
+        if dsn is not None:
+            yield Found(run, dsn)
+            return
+    for run in known:
+        if _has_database(run):
+            with runs.lock(run.path), EmbeddedPostgres(run.path / runs.POSTGRES) as postgres:
+                yield Found(run, postgres.dsn)
+            return
+        if run.proof is not None:
+            yield Found(run, None)
+            return
+    raise ConfigurationError(
+        "no run on this machine left a database or a proof: name a database, or run `marketfeed up`"
+    )
+
+
+def _running_dsn(run: runs.Run) -> Secret | None:
+    """Return where a running run's database answers; None when the run is over, or still starting, or has none."""
+    if not run.is_running():
+        return None
+    try:
+        dsn = json.loads((run.path / endpoints.NAME).read_text())["postgres"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return Secret(dsn) if dsn else None
+
+
+def _has_database(run: runs.Run) -> bool:
+    return run.kept and (run.path / runs.POSTGRES).is_dir()
