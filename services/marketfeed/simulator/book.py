@@ -64,7 +64,7 @@ class Book:
         what = self._draw()
         self.update_id += 1
         if spread > 1 and what < _IMPROVE:
-            inside = 1 + int(self._draw() * (spread - 1))
+            inside = min(spread - 1, 1 + int(self._draw() * self._most_gap))
             ladder.append([ladder[-1][0] + (inside if bid else -inside), self._size()])
             del ladder[: -2 * DEPTH]
         elif spread < 3 * self._most_gap and what > 1 - _WITHDRAW and len(ladder) > 1:
