@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from operator import attrgetter
 
@@ -15,6 +16,7 @@ from marketfeed.events import Channel, Grade, Record
 from marketfeed.exchanges import venue
 
 MINUTE_US = 60_000_000
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 StreamKey = tuple[str, str, str]
 """Exchange, symbol and channel: one number space of ids."""
@@ -41,7 +43,7 @@ class Minute:
     exchange: str
     symbol: str
     channel: str
-    minute: int  # µs UTC at which the minute begins
+    minute: datetime  # UTC
     expected: int | None
     stored: int
     missing: int | None
@@ -115,7 +117,7 @@ def _minute_of(row: Entry, missing: int | None, strength: Grade) -> Minute:
         exchange=row.exchange,
         symbol=row.symbol,
         channel=row.channel,
-        minute=row.minute,
+        minute=EPOCH + timedelta(microseconds=row.minute),
         expected=None if missing is None else row.stored + missing,
         stored=row.stored,
         missing=missing,

@@ -1,0 +1,216 @@
+"""A proof: what of each stream is stored and missing, from rows that were counted. Pure values and arithmetic.
+
+What does not live here: asking the database (`verify`), and the minutes' arithmetic (`ledger`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from typing import Any
+
+import msgspec
+
+from marketfeed.events import Grade
+from marketfeed.ledger import EPOCH, Entry, Minute, StreamKey, grade, prove
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What is looked at: times from `since` up to before `until`, and of which streams; None looks at all."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    symbols: tuple[str, ...] | None = None
+    channels: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """Two stored trades that are neighbours by id and whose ids are not: equal, or with others between them."""
+
+    exchange: str
+    symbol: str
+    channel: str
+    id: int
+    time: datetime
+    next_id: int
+    next_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class GapFound:
+    """Ids that the venue issued and that are not stored, both ends included, and the stored times around them."""
+
+    exchange: str
+    symbol: str
+    channel: str
+    grade: Grade
+    first_id: int
+    last_id: int
+    count: int
+    after: datetime
+    before: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StreamProof:
+    """A stream's minutes, added up; `expected` and `missing` are None where ids prove nothing."""
+
+    exchange: str
+    symbol: str
+    channel: str
+    grade: Grade
+    minutes: int
+    expected: int | None
+    stored: int
+    missing: int | None
+    repaired: int
+    first_id: int
+    last_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """All streams, added up; `unprovable` counts the rows of streams whose ids prove nothing."""
+
+    streams: int
+    expected: int
+    stored: int
+    missing: int
+    repaired: int
+    unprovable: int
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """Whether everything that can be proven is there, and all that says so.
+
+    `complete`: something is stored, no stream with proven ids has a gap, and the ledger agrees with the tables.
+    """
+
+    complete: bool
+    totals: Totals
+    streams: tuple[StreamProof, ...]
+    minutes: tuple[Minute, ...]
+    gaps: tuple[GapFound, ...]
+    disagreements: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the proof as JSON values; times are ISO 8601 in UTC."""
+        values: dict[str, Any] = msgspec.to_builtins(self)
+        return values
+
+    @classmethod
+    def from_json(cls, values: Any) -> Proof:
+        """Return the proof that `to_json` wrote; raises msgspec.ValidationError for anything else."""
+        return msgspec.convert(values, cls)
+
+
+def assemble(held: Sequence[Entry], ledger: Sequence[Entry], breaks: Sequence[Break]) -> Proof:
+    """Prove from what the tables hold, what the ledger says, and where ids are not contiguous."""
+    minutes: list[Minute] = []
+    streams: list[StreamProof] = []
+    for stream, group in groupby(sorted(held), key=_stream):
+        rows = list(group)
+        proven = prove(rows, grade(stream[0], stream[2]))
+        minutes += proven
+        streams.append(_add_up(rows, proven))
+    gaps = tuple(gap for item in breaks if (gap := _gap(item)) is not None)
+    disagreements = (*_disagreements(held, ledger), *_repeated(breaks))
+    return Proof(
+        complete=bool(held) and not disagreements and all(gap.grade is not Grade.PROVEN for gap in gaps),
+        totals=_totals(streams),
+        streams=tuple(streams),
+        minutes=tuple(minutes),
+        gaps=gaps,
+        disagreements=disagreements,
+    )
+
+
+def _stream(entry: Entry) -> StreamKey:
+    return entry.exchange, entry.symbol, entry.channel
+
+
+def _add_up(rows: Sequence[Entry], proven: Sequence[Minute]) -> StreamProof:
+    first = proven[0]
+    provable = first.grade is not Grade.UNKNOWN
+    return StreamProof(
+        exchange=first.exchange,
+        symbol=first.symbol,
+        channel=first.channel,
+        grade=first.grade,
+        minutes=len(proven),
+        expected=sum(minute.expected or 0 for minute in proven) if provable else None,
+        stored=sum(minute.stored for minute in proven),
+        missing=sum(minute.missing or 0 for minute in proven) if provable else None,
+        repaired=sum(minute.repaired for minute in proven),
+        first_id=min(row.first_id for row in rows),
+        last_id=max(row.last_id for row in rows),
+    )
+
+
+def _totals(streams: Sequence[StreamProof]) -> Totals:
+    return Totals(
+        streams=len(streams),
+        expected=sum(stream.expected or 0 for stream in streams),
+        stored=sum(stream.stored for stream in streams),
+        missing=sum(stream.missing or 0 for stream in streams),
+        repaired=sum(stream.repaired for stream in streams),
+        unprovable=sum(stream.stored for stream in streams if stream.grade is Grade.UNKNOWN),
+    )
+
+
+def _gap(item: Break) -> GapFound | None:
+    strength = grade(item.exchange, item.channel)
+    count = item.next_id - item.id - 1
+    if count <= 0 or strength is Grade.UNKNOWN:
+        return None
+    return GapFound(
+        exchange=item.exchange,
+        symbol=item.symbol,
+        channel=item.channel,
+        grade=strength,
+        first_id=item.id + 1,
+        last_id=item.next_id - 1,
+        count=count,
+        after=item.time,
+        before=item.next_time,
+    )
+
+
+def _repeated(breaks: Iterable[Break]) -> list[str]:
+    """Name the trades that are stored under two times: the venue said two things of one id."""
+    return [
+        f"{item.symbol}@{item.channel} ({item.exchange}): id {item.id} is stored twice, at {item.time.isoformat()} "
+        f"and at {item.next_time.isoformat()}"
+        for item in breaks
+        if item.id == item.next_id
+    ]
+
+
+def _disagreements(held: Iterable[Entry], ledger: Iterable[Entry]) -> list[str]:
+    """Name the minutes of which the ledger and the tables say different things."""
+    counted, noted = {_minute(entry): entry for entry in held}, {_minute(entry): entry for entry in ledger}
+    return [
+        f"{key[1]}@{key[2]} ({key[0]}), minute {_time(key[3])}: the ledger says {_said(noted.get(key))}, "
+        f"the table holds {_said(counted.get(key))}"
+        for key in sorted(counted.keys() | noted.keys())
+        if counted.get(key) != noted.get(key)
+    ]
+
+
+def _minute(entry: Entry) -> tuple[str, str, str, int]:
+    return entry.exchange, entry.symbol, entry.channel, entry.minute
+
+
+def _said(entry: Entry | None) -> str:
+    if entry is None:
+        return "nothing"
+    return f"{entry.stored} rows ({entry.repaired} repaired), ids {entry.first_id} to {entry.last_id}"
+
+
+def _time(us: int) -> str:
+    return datetime.fromtimestamp(us // 1_000_000, EPOCH.tzinfo).isoformat()

@@ -1,0 +1,260 @@
+"""`marketfeed verify`: read the tables back and prove that nothing is missing, or list what is.
+
+The tables are counted row by row and compared with the ledger, in one snapshot. What follows from the counts is decided
+in `proof`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+import psycopg2
+from psycopg2.extensions import ISOLATION_LEVEL_REPEATABLE_READ
+from psycopg2.extensions import cursor as Cursor  # noqa: N812 - it is a class, whatever its case
+
+from marketfeed import sql
+from marketfeed.database import connect, dsn_from, translated
+from marketfeed.errors import ConfigurationError, MarketfeedError
+from marketfeed.events import Channel, Grade
+from marketfeed.ledger import Entry, Minute
+from marketfeed.proof import Break, GapFound, Proof, StreamProof, Window, assemble
+from marketfeed.settings import ConsumerSettings
+
+_SHOWN = 20  # gaps and disagreements in the table for people; JSON has all of them
+
+
+def prove(dsn: str, window: Window | None = None) -> Proof:
+    """Read the tables and the ledger back and return what they prove.
+
+    Raises Unavailable when the database cannot be reached, ConfigurationError when it holds no tables of ours.
+    """
+    with closing(connect(dsn, "marketfeed-verify")) as connection, translated():
+        connection.set_session(isolation_level=ISOLATION_LEVEL_REPEATABLE_READ, readonly=True)
+        try:
+            with connection, connection.cursor() as cursor:
+                return _prove(cursor, window or Window())
+        except psycopg2.errors.UndefinedTable:
+            raise ConfigurationError("the database has no tables of marketfeed: run `marketfeed migrate`") from None
+
+
+def _prove(cursor: Cursor, window: Window) -> Proof:
+    values = {
+        "since": window.since,
+        "until": window.until,
+        "symbols": None if window.symbols is None else [*window.symbols],
+        "channels": None if window.channels is None else [*window.channels],
+    }
+
+    def rows(name: str) -> list[tuple[Any, ...]]:
+        cursor.execute(sql.read(name), values)
+        return cursor.fetchall()
+
+    return assemble(
+        held=[Entry(*row) for row in rows("verify_rows.sql")],
+        ledger=[Entry(*row) for row in rows("verify_ledger.sql")],
+        breaks=[Break(*row) for row in rows("verify_ids.sql")],
+    )
+
+
+def local_proof(window: Window) -> Proof:
+    """Prove what the `marketfeed up` that runs on this machine has stored, or return what the last one ended with.
+
+    Raises ConfigurationError when there is neither.
+    """
+    from marketfeed.local import endpoints, runs  # noqa: PLC0415 - not needed where a DSN is given, as in a cluster
+
+    for run in runs.known():
+        file = run.path / endpoints.NAME
+        if run.is_running() and file.exists():
+            return prove(json.loads(file.read_text("utf-8"))["postgres"], window)
+        if run.proof is not None and window == Window():
+            return Proof.from_json(run.proof)
+    variable = ConsumerSettings.variable("dsn")
+    raise ConfigurationError(f"no database to verify: set {variable}, or give --dsn-file, or start `marketfeed up`")
+
+
+def render(proof: Proof, *, minutes: bool = False) -> Iterator[str]:
+    """Return the lines for people: a table of streams, what is missing, and one sentence that says what it means."""
+    yield from _aligned([_STREAM_HEADINGS, *map(_stream_row, proof.streams), _total_row(proof)])
+    if minutes:
+        yield ""
+        yield from _aligned([_MINUTE_HEADINGS, *map(_minute_row, proof.minutes)])
+    yield from _section("gaps", [_gap_line(gap) for gap in proof.gaps])
+    yield from _section("disagreements", proof.disagreements)
+    yield ""
+    yield verdict(proof)
+
+
+def verdict(proof: Proof) -> str:
+    """Return the proof in one sentence."""
+    totals = proof.totals
+    if not proof.streams:
+        return "Not complete: nothing is stored."
+    proven = [stream for stream in proof.streams if stream.grade is Grade.PROVEN]
+    stored = sum(stream.stored for stream in proven)
+    without = f"; {totals.unprovable} rows carry no ids that could prove anything" if totals.unprovable else ""
+    if proof.complete:
+        return f"Complete: all {stored} ids of {_count(len(proven), 'stream')} are stored, none is missing{without}."
+    missing = sum(gap.count for gap in proof.gaps if gap.grade is Grade.PROVEN)
+    reasons = []
+    if missing:
+        reasons.append(f"{_count(missing, 'id')} missing in {_count(len(proof.gaps), 'gap')}")
+    if proof.disagreements:
+        reasons.append(f"{_count(len(proof.disagreements), 'disagreement')} of ledger and table")
+    return f"Not complete: {' and '.join(reasons)}{without}."
+
+
+_STREAM_HEADINGS = ("stream", "exchange", "grade", "minutes", "expected", "stored", "missing", "repaired")
+_MINUTE_HEADINGS = ("minute", "stream", "exchange", "grade", "expected", "stored", "missing", "repaired")
+
+
+def _stream_row(stream: StreamProof) -> tuple[str, ...]:
+    return (
+        f"{stream.symbol}@{stream.channel}",
+        stream.exchange,
+        stream.grade,
+        str(stream.minutes),
+        _number(stream.expected),
+        str(stream.stored),
+        _number(stream.missing),
+        str(stream.repaired),
+    )
+
+
+def _total_row(proof: Proof) -> tuple[str, ...]:
+    totals = proof.totals
+    numbers = (len(proof.minutes), totals.expected, totals.stored, totals.missing, totals.repaired)
+    return ("total", "", "", *map(str, numbers))
+
+
+def _minute_row(minute: Minute) -> tuple[str, ...]:
+    return (
+        minute.minute.strftime("%Y-%m-%d %H:%M"),
+        f"{minute.symbol}@{minute.channel}",
+        minute.exchange,
+        minute.grade,
+        _number(minute.expected),
+        str(minute.stored),
+        _number(minute.missing),
+        str(minute.repaired),
+    )
+
+
+def _gap_line(gap: GapFound) -> str:
+    ids = str(gap.first_id) if gap.count == 1 else f"{gap.first_id} to {gap.last_id}"
+    return (
+        f"{gap.symbol}@{gap.channel} ({gap.exchange}, {gap.grade}): {_count(gap.count, 'id')} missing, {ids}, "
+        f"between {gap.after.isoformat()} and {gap.before.isoformat()}"
+    )
+
+
+def _section(title: str, lines: Sequence[str]) -> Iterator[str]:
+    if not lines:
+        return
+    yield ""
+    yield f"{title}:"
+    yield from (f"  {line}" for line in lines[:_SHOWN])
+    if len(lines) > _SHOWN:
+        yield f"  and {len(lines) - _SHOWN} more: --json lists all"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Return rows as columns of equal width: words to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    numbers = {index for index, heading in enumerate(rows[0]) if heading in _NUMBERS}
+    for row in rows:
+        cells = (
+            cell.rjust(width) if index in numbers else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        yield "  ".join(cells).rstrip()
+
+
+_NUMBERS = frozenset({"minutes", "expected", "stored", "missing", "repaired"})
+
+
+def _number(value: int | None) -> str:
+    return "-" if value is None else str(value)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _moment(text: str) -> datetime:
+    """Read a time in ISO 8601; without an offset it is UTC."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not a time such as 2026-01-31T10:00Z") from None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+@click.command("verify")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole proof as one JSON object.")
+@click.option("--minutes", is_flag=True, help="Print every minute of every stream, too.")
+@click.option(
+    "--since",
+    type=_moment,
+    metavar="TIME",
+    help="Look at event times from here on (ISO 8601, UTC); begins a full minute.",
+)
+@click.option("--until", type=_moment, metavar="TIME", help="Look at event times before this; ends a full minute.")
+@click.option("--symbol", "symbols", multiple=True, help="Only this symbol; may be repeated.")
+@click.option(
+    "--channel", "channels", multiple=True, type=click.Choice([*map(str, Channel)]), help="Only this channel; as above."
+)
+@click.option("--dsn-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="File with the DSN.")
+def command(
+    *,
+    as_json: bool,
+    minutes: bool,
+    since: datetime | None,
+    until: datetime | None,
+    symbols: tuple[str, ...],
+    channels: tuple[str, ...],
+    dsn_file: Path | None,
+) -> None:
+    """Prove that everything is stored, or list what is missing.
+
+    Ids are proven within what is looked at: from the first stored id of each stream to its last one. The database is
+    named by --dsn-file, else by MARKETFEED_DSN (or MARKETFEED_DSN_FILE), else it is that of `marketfeed up`.
+
+    Exits 0 when nothing is missing, 1 when something is (or nothing is stored at all), 2 when that cannot be found out.
+    """
+    window = Window(
+        since=since and since.replace(second=0, microsecond=0),
+        until=until and _ceiling(until),
+        symbols=symbols or None,
+        channels=channels or None,
+    )
+    try:
+        dsn = dsn_from(os.environ, _read) if dsn_file is None else _read(str(dsn_file)).strip()
+        proof = local_proof(window) if dsn is None else prove(dsn, window)
+    except MarketfeedError as error:
+        click.echo(f"marketfeed: {error}", err=True)
+        raise SystemExit(2) from None
+    if as_json:
+        click.echo(json.dumps(proof.to_json()))
+    else:
+        click.echo("\n".join(render(proof, minutes=minutes)))
+    raise SystemExit(0 if proof.complete else 1)
+
+
+def _ceiling(moment: datetime) -> datetime:
+    floor = moment.replace(second=0, microsecond=0)
+    return floor if floor == moment else floor + timedelta(minutes=1)
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} cannot be read: {error}") from None
