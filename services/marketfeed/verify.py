@@ -25,7 +25,6 @@ from marketfeed.errors import ConfigurationError, MarketfeedError
 from marketfeed.events import Channel, Grade
 from marketfeed.ledger import Entry, Minute
 from marketfeed.proof import Break, GapFound, Proof, StreamProof, Window, assemble
-from marketfeed.settings import ConsumerSettings
 
 _SHOWN = 20  # gaps and disagreements in the table for people; JSON has all of them
 
@@ -64,20 +63,21 @@ def _prove(cursor: Cursor, window: Window) -> Proof:
 
 
 def local_proof(window: Window) -> Proof:
-    """Prove what the `marketfeed up` that runs on this machine has stored, or return what the last one ended with.
+    """Prove what `marketfeed up` has stored on this machine: the run of now, else the last one.
 
-    Raises ConfigurationError when there is neither.
+    Raises ConfigurationError when there was none, or when its data is gone and its last words do not answer `window`.
     """
-    from marketfeed.local import endpoints, runs  # noqa: PLC0415 - not needed where a DSN is given, as in a cluster
+    from marketfeed.local import lookup  # noqa: PLC0415 - not needed where a database is named, as in a cluster
 
-    for run in runs.known():
-        file = run.path / endpoints.NAME
-        if run.is_running() and file.exists():
-            return prove(json.loads(file.read_text("utf-8"))["postgres"], window)
-        if run.proof is not None and window == Window():
-            return Proof.from_json(run.proof)
-    variable = ConsumerSettings.variable("dsn")
-    raise ConfigurationError(f"no database to verify: set {variable}, or give --dsn-file, or start `marketfeed up`")
+    with lookup.latest() as found:
+        if found.dsn is not None:
+            return prove(found.dsn, window)
+        if window != Window():
+            raise ConfigurationError(
+                f"the data of run {found.run.id} was not kept, only its whole proof: verify without --since, --until, "
+                "--symbol and --channel, or name a database"
+            )
+        return Proof.from_json(found.run.proof)
 
 
 def render(proof: Proof, *, minutes: bool = False) -> Iterator[str]:
