@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from marketfeed.errors import ConfigurationError
 from marketfeed.local import endpoints, runs
 from marketfeed.local.postgres import EmbeddedPostgres
-from marketfeed.settings import Secret
+from marketfeed.settings import ConsumerSettings, Secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def latest() -> Iterator[Found]:
             yield Found(run, None)
             return
     raise ConfigurationError(
-        "no run on this machine left a database or a proof: name a database, or run `marketfeed up`"
+        f"no database to verify: set {ConsumerSettings.variable('dsn')}, or give --dsn-file, or start `marketfeed up`"
     )
 
 
@@ -58,4 +58,4 @@ def _running_dsn(run: runs.Run) -> Secret | None:
 
 
 def _has_database(run: runs.Run) -> bool:
-    return run.kept and (run.path / runs.POSTGRES).is_dir()
+    return run.kept and run.path.is_dir() and EmbeddedPostgres(run.path / runs.POSTGRES).has_data()

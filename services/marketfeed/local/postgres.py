@@ -68,6 +68,10 @@ class EmbeddedPostgres(EmbeddedServer):
         """The connection string; the same over restarts. It holds the password. Readable once the server has run."""
         return Secret(f"postgresql://{USER}:{self._password_file.read_text()}@127.0.0.1:{self._port}/{DATABASE}")
 
+    def has_data(self) -> bool:
+        """Tell whether an earlier run left its data; without it, `start` makes an empty database."""
+        return _data_version(self._data) is not None
+
     def start(self, timeout_s: float = START_TIMEOUT_S) -> None:
         """Start and wait until the database answers; see EmbeddedServer.
 

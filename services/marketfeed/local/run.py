@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -15,11 +16,13 @@ from typing import Any
 
 from marketfeed.errors import ConfigurationError, MarketfeedError, Unavailable
 from marketfeed.local import runs
+from marketfeed.local.files import write_atomically
 from marketfeed.local.machine import Machine
 from marketfeed.local.observe import Observatory
 from marketfeed.local.screen import Screen
 from marketfeed.local.venue import Market
 from marketfeed.local.workload import Workload
+from marketfeed.verify import prove, render
 
 LOOK_EVERY_S = 1.0
 EDIT_POLL_S = 0.5
@@ -139,7 +142,15 @@ class _Run:
 
     async def _prove(self) -> bool:
         """Read the database back, print the proof and remember it; return whether it is complete."""
-        return True
+        if self._machine.dsn is None:
+            self._screen.say("Without Kafka nothing is stored, so there is nothing to prove")
+            return True
+        proof = await asyncio.to_thread(prove, self._machine.dsn)
+        self._record = runs.with_proof(self._record, proof.to_json())
+        runs.save(self._record)
+        write_atomically(self._folder / "proof.json", json.dumps(proof.to_json(), indent=1) + "\n")
+        self._screen.say("\n".join(["", *render(proof)]))
+        return proof.complete
 
     def _keep_logs(self) -> None:
         """Leave the logs of a run that went wrong where they outlive a temporary folder."""
