@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Timer
 from types import TracebackType
@@ -38,15 +38,19 @@ def pinned(process: int, core: int | None) -> Iterator[None]:
     if core is None:
         yield
         return
-    threads = [int(path.name) for path in Path(f"/proc/{process}/task").iterdir()]
-    before = {thread: os.sched_getaffinity(thread) for thread in threads}
+    before = os.sched_getaffinity(process)
     try:
-        for thread in threads:
-            os.sched_setaffinity(thread, {core})
+        _move(process, {core})
         yield
     finally:
-        for thread in (int(path.name) for path in Path(f"/proc/{process}/task").iterdir()):
-            os.sched_setaffinity(thread, before.get(thread, before[process]))
+        _move(process, before)
+
+
+def _move(process: int, cores: set[int]) -> None:
+    """Move all threads; one that ends meanwhile needs no moving."""
+    for path in Path(f"/proc/{process}/task").iterdir():
+        with suppress(ProcessLookupError):
+            os.sched_setaffinity(int(path.name), cores)
 
 
 def on_core(argv: Sequence[str], core: int | None) -> list[str]:

@@ -15,18 +15,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from confluent_kafka import KafkaException, TopicPartition
-from confluent_kafka.admin import OffsetSpec
-
+from benchmarks.broker import Topics
 from benchmarks.children import Child, Failed, pinned, two_cores
 from benchmarks.figures import Figure, median_ratio, say
 from benchmarks.market import SYMBOLS, socket_bytes_length, write_socket_bytes
-from benchmarks.services import LOCAL_HTTP, Service, environment, wait_for
-from marketfeed import topics
+from benchmarks.services import LOCAL_HTTP, Service, environment
 from marketfeed.events import Channel
-from marketfeed.kafka import admin
 from marketfeed.local.kafka import EmbeddedKafka
-from marketfeed.settings import IngestorSettings, KafkaSettings, Topic
+from marketfeed.settings import IngestorSettings
 
 FRAMES = 600_000
 PLAIN_FRAMES = 120_000  # at a fifth of the rate, as long in seconds
@@ -39,7 +35,6 @@ TOPICS = {
     Channel.BOOK_TICKER: "binance.book_ticker",
 }
 _DEAD_LETTERS = "binance.dlq"
-_PARTITIONS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +56,8 @@ class _Round:
         write_socket_bytes(self._frames, FRAMES, time.time_ns() // 1_000_000)
         self._streams = folder / "streams.json"
         self._streams.write_text(json.dumps({"streams": [f"{s}@{c}" for s in SYMBOLS for c in TOPICS]}))
-        self._watch = _Ends(self._kafka)
+        Topics(self._kafka, [_DEAD_LETTERS])
+        self._topics = Topics(self._kafka, TOPICS.values())
 
     def receive_only(self) -> _Measured:
         return self._side_with_feeder("receive_only", FRAMES, times=_RECEIVE_TIMES)
@@ -75,7 +71,7 @@ class _Round:
 
     def product(self) -> _Measured:
         """Run the real ingestor; done when the topics hold every record."""
-        before = self._watch.total()
+        before = sum(self._topics.ends())
         with self._feeder(FRAMES) as feeder:
             url = f"ws://127.0.0.1:{feeder.answer()['port']}"
             log = self._folder / "ingest.log"
@@ -91,7 +87,7 @@ class _Round:
 
     def _wait_for(self, total: int, ingestor: Service) -> None:
         end = time.monotonic() + _DEADLINE_S
-        while (found := self._watch.total()) < total:
+        while (found := sum(self._topics.ends())) < total:
             if time.monotonic() > end:
                 raise Failed(f"the ingestor is {total - found} records short: {ingestor.stats()}")
             time.sleep(_ASK_EVERY_S)
@@ -126,32 +122,6 @@ class _Round:
             kafka=self._kafka,
             http=LOCAL_HTTP,
         )
-
-
-class _Ends:
-    """How many records the topics hold, by the broker's own count: what it has acknowledged or is about to."""
-
-    def __init__(self, kafka: KafkaSettings) -> None:
-        names = sorted({*TOPICS.values(), _DEAD_LETTERS})
-        topics.ensure(kafka, [Topic(name, _PARTITIONS, 1, None) for name in names])
-        self._admin = admin(kafka)
-        self._partitions = [
-            TopicPartition(name, number) for name in set(TOPICS.values()) for number in range(_PARTITIONS)
-        ]
-
-        wait_for(self._led, "leaders of the new topics", _DEADLINE_S)
-
-    def _led(self) -> bool:
-        try:
-            self.total()
-        except KafkaException:
-            return False
-        return True
-
-    def total(self) -> int:
-        """Return the sum of the partitions' ends."""
-        asked = self._admin.list_offsets({partition: OffsetSpec.latest() for partition in self._partitions})
-        return sum(int(answer.result().offset) for answer in asked.values())
 
 
 def run(kafka: EmbeddedKafka, folder: Path, rounds: int) -> Iterator[Figure]:

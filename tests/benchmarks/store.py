@@ -13,17 +13,18 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks import database
+from benchmarks.broker import Topics
 from benchmarks.children import Child, Failed
 from benchmarks.figures import Figure, median_ratio, say
 from benchmarks.market import frames
 from benchmarks.services import LOCAL_HTTP, Service, environment, wait_for
-from marketfeed import codec, topics
+from marketfeed import codec
 from marketfeed.events import AggTrade, BookTicker, Channel, Trade
 from marketfeed.exchanges import venue
 from marketfeed.kafka import producer, producer_config
 from marketfeed.local.kafka import EmbeddedKafka
 from marketfeed.local.postgres import EmbeddedPostgres
-from marketfeed.settings import ConsumerSettings, KeyStyle, ProducerSettings, Secret, Topic
+from marketfeed.settings import ConsumerSettings, KeyStyle, ProducerSettings, Secret
 
 RECORDS = 300_000
 PLAIN_RECORDS = 60_000  # at a fifth of the rate; its smaller tables are in its favour
@@ -41,8 +42,7 @@ class _Round:
         self._kafka = kafka.settings
         self._postgres = postgres
         self._folder = folder
-        names = sorted({*TOPICS.values(), _DEAD_LETTERS})
-        topics.ensure(self._kafka, [Topic(name, 3, 1, None) for name in names])
+        Topics(self._kafka, [*TOPICS.values(), _DEAD_LETTERS])
         self._fill()
 
     def sides(self, rows_per_commit: int) -> dict[str, float]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from io import StringIO
@@ -35,25 +34,22 @@ _COLUMNS = {
 
 def raw_copy(work: dict[str, Any], dsn: str) -> None:
     """COPY text that was prepared beforehand, one commit per `rows_per_commit` rows, and nothing else."""
-    batches = list(_prepared(Path(work["folder"]), work["rows_per_commit"]))
+    batches = _prepared(Path(work["folder"]), work["rows_per_commit"])
     with closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
         before = time.process_time()
-        for batch in batches:
-            for table, text in batch:
-                cursor.copy_expert(f"COPY {table} FROM STDIN", StringIO(text))
+        for table, text in batches:
+            cursor.copy_expert(f"COPY {table} FROM STDIN", StringIO(text))
             connection.commit()
         reply(cpu_s=time.process_time() - before)
 
 
-def _prepared(folder: Path, rows_per_commit: int) -> Iterator[list[tuple[str, str]]]:
-    """Yield the commits: from each table its share of the rows, in their order."""
-    rows = {table: (folder / table).read_text().splitlines(keepends=True) for table in TABLES}
-    count = max(1, sum(map(len, rows.values())) // rows_per_commit)
-    for number in range(count):
-        yield [
-            (table, "".join(found[len(found) * number // count : len(found) * (number + 1) // count]))
-            for table, found in rows.items()
-        ]
+def _prepared(folder: Path, size: int) -> list[tuple[str, str]]:
+    """Return the commits, each of one table, as the product makes them; the tables take turns by their share."""
+    batches: list[tuple[float, str, str]] = []
+    for table in TABLES:
+        rows = (folder / table).read_text().splitlines(keepends=True)
+        batches += [(at / len(rows), table, "".join(rows[at : at + size])) for at in range(0, len(rows), size)]
+    return [(table, text) for _, table, text in sorted(batches)]
 
 
 def plain(work: dict[str, Any], dsn: str) -> None:
