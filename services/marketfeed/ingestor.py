@@ -35,7 +35,7 @@ from marketfeed.server import Pulse, Server
 from marketfeed.settings import IngestorSettings, KafkaSettings
 
 _TURN_S = 0.25
-_ROOM_S = 0.01  # between two tries while the publisher is full
+_POLL_S = 0.01  # the publisher's queue holds a third of a second of a flood
 _GATHER_S = 1.0
 _LOOK_S = 0.5
 _HUNG_S = 10.0
@@ -76,7 +76,9 @@ class Ingestor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        tasks = [asyncio.create_task(work) for work in (self._work(), self._upkeep(), self._watch_file())]
+        tasks = [
+            asyncio.create_task(work) for work in (self._work(), self._deliver(), self._upkeep(), self._watch_file())
+        ]
         stopped = asyncio.create_task(self._stop.wait())
         await asyncio.wait([*tasks, stopped], return_when=asyncio.FIRST_COMPLETED)
         for task in (*tasks, stopped):
@@ -104,11 +106,19 @@ class Ingestor:
             delay_s = min(_WAIT_MAX_S, delay_s * 2)
         self._waits_for = None
 
+    async def _deliver(self) -> None:
+        """Let the publisher's reports in, and what waited for room out. Delivered records take up room until then."""
+        while True:
+            full = bool(self._outlet.waiting)
+            self._publisher.poll()
+            if full and self._outlet.retry():
+                self._session.resume()
+            await asyncio.sleep(_POLL_S)
+
     async def _upkeep(self) -> None:
-        """Several times a second: let the publisher report, and take stock for whoever asks."""
+        """Several times a second, take stock for whoever asks."""
         gathered = 0.0
         while True:
-            self._publisher.poll()
             now = self._beat = _clock()
             if now - gathered >= _GATHER_S:
                 gathered = now
@@ -135,13 +145,6 @@ class Ingestor:
         topic = self._settings.dead_letter_topic if record is None else self._settings.topics.get(record.channel, "")
         self._report.queue_full(topic)
         self._session.pause()
-        asyncio.get_running_loop().call_later(_ROOM_S, self._make_room)
-
-    def _make_room(self) -> None:
-        if self._outlet.retry():
-            self._session.resume()
-        else:
-            asyncio.get_running_loop().call_later(_ROOM_S, self._make_room)
 
     def _on_bad_frame(self, frame: bytes, error: BadFrame) -> None:
         self._report.bad_frame(error.error_type)
@@ -190,7 +193,7 @@ class Ingestor:
             "publish_count": self._report.taken,
             "error_count": failed,
             "bad_frames": self._report.bad_frames.total(),
-            "pending": pending + len(self._outlet),
+            "pending": pending + len(self._outlet.waiting),
             "last_message_age_s": None if frame_at is None else round(now - frame_at, 3),
             "reconnects": self._report.reconnects,
         }
@@ -216,7 +219,7 @@ class Ingestor:
             if (empty and not left) or _clock() >= end:
                 break
         self._report.publisher(self._publisher, _clock())
-        undelivered = self._publisher.pending() + len(self._outlet)
+        undelivered = self._publisher.pending() + len(self._outlet.waiting)
         delivered = self._report.taken - undelivered - self._publisher.failed.total()
         _log.info("drained", delivered=delivered, undelivered=undelivered, failed=self._publisher.failed.total())
         return 1 if undelivered else 0

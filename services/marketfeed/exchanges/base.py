@@ -22,8 +22,14 @@ class Limits:
     streams_per_request: int  # in one SUBSCRIBE
 
 
+class Control:
+    """What a venue says beside its data."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
-class Acknowledged:
+class Acknowledged(Control):
     """The venue accepted the request with this id. `streams` is filled where the answer lists them."""
 
     request_id: int
@@ -31,7 +37,7 @@ class Acknowledged:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Control):
     """The venue refused a request; `request_id` is None where it does not say which."""
 
     request_id: int | None
@@ -40,13 +46,12 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class Closing:
+class Closing(Control):
     """The venue says that it will close this connection soon: open another one now."""
 
     reason: str
 
 
-Control = Acknowledged | Refused | Closing
 Event = Record | Control
 
 Parse = Callable[[bytes, int], Sequence[Event]]

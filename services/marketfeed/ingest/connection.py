@@ -9,18 +9,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
 from typing import Protocol
 
 from picows import WSCloseCode, WSFrame, WSHandshakeError, WSListener, WSMsgType, WSTransport, ws_connect
 
 from marketfeed.errors import BadFrame, Unavailable
-from marketfeed.exchanges.base import Acknowledged, Closing, Control, Event, Parse, Refused
+from marketfeed.exchanges.base import Control, Parse
 from marketfeed.ingest.diagnosis import Failure, from_error, from_status
 from marketfeed.ingest.outlet import Outlet
+from marketfeed.publishers import Full
 
 _CONNECT_TIMEOUT_S = 10.0
-_CONTROL = (Acknowledged, Refused, Closing)
 _LARGEST_MESSAGE_BYTES = 10 * 1024 * 1024
 _clock_ns = time.time_ns
 
@@ -53,7 +52,8 @@ class Connection(WSListener):
         self.frames = 0
         self.ended = asyncio.Event()
         self._parse = parse
-        self._publish = outlet.publish
+        self._outlet = outlet
+        self._publish = outlet.publisher.publish
         self._handler = handler
         self._transport: WSTransport | None = None
         self._fragments = bytearray()
@@ -67,12 +67,10 @@ class Connection(WSListener):
         ingestion_time = _clock_ns() // 1000
         payload = frame.get_payload_as_bytes()
         try:
-            events = self._parse(payload, ingestion_time)
+            self._take(payload, ingestion_time)
         except BadFrame as error:
-            # Asking each frame for its type costs as much as a third of its decoding: only what is no JSON is asked.
+            # Asking each frame for its type costs as much as a quarter of its decoding: only what is no JSON is asked.
             self._on_unparsed(frame, payload, ingestion_time, error)
-            return
-        self._deliver(events)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:  # noqa: ARG002 - picows' signature
         """Say so."""
@@ -106,6 +104,20 @@ class Connection(WSListener):
             return "the connection broke"
         return f"closed by the venue: {handshake.recv.code} {handshake.recv.reason or ''}".rstrip()
 
+    def _take(self, message: bytes, ingestion_time: int) -> None:
+        """Parse a message and hand on what it holds; raises BadFrame."""
+        for event in self._parse(message, ingestion_time):
+            if isinstance(event, Control):
+                self._handler.on_control(event)
+            elif self._outlet.waiting:
+                self._outlet.hold(event)
+            else:
+                try:
+                    self._publish(event)
+                except Full:
+                    self._outlet.hold(event)
+        self.frames += 1
+
     def _on_unparsed(self, frame: WSFrame, payload: bytes, ingestion_time: int, error: BadFrame) -> None:
         """Sort out what is no complete message of JSON: parts of one, control frames, and truly bad ones."""
         kind = frame.msg_type
@@ -124,19 +136,9 @@ class Connection(WSListener):
         message = bytes(self._fragments)
         self._fragments.clear()
         try:
-            events = self._parse(message, ingestion_time)
+            self._take(message, ingestion_time)
         except BadFrame as error:
             self._on_bad_frame(message, error)
-        else:
-            self._deliver(events)
-
-    def _deliver(self, events: Sequence[Event]) -> None:
-        self.frames += 1
-        for event in events:
-            if isinstance(event, _CONTROL):
-                self._handler.on_control(event)
-            else:
-                self._publish(event)
 
     def _on_bad_frame(self, message: bytes, error: BadFrame) -> None:
         self.frames += 1

@@ -1,6 +1,6 @@
-"""The way to the publisher, with what it cannot take yet kept in order.
+"""What the publisher could not take yet, in order.
 
-When the publisher is full, its caller stops reading; what waits here is then bounded by what one read can bring.
+When the publisher is full, reading stops; what waits here is then bounded by what one read can bring.
 """
 
 from __future__ import annotations
@@ -14,44 +14,41 @@ from marketfeed.publishers import Full, Publisher
 
 
 class Outlet:
-    """Calls `on_full` when something had to wait for the first time since there was room."""
+    """Holds what the publisher refused with Full; `on_full` is called when a first one has to wait.
+
+    Whoever publishes offers to the publisher itself as long as nothing is `waiting`, and holds everything else here.
+    """
 
     def __init__(self, publisher: Publisher, on_full: Callable[[Record | None], None]) -> None:
-        self._publisher = publisher
-        self._publish = publisher.publish
+        self.publisher = publisher
+        self.waiting: deque[Callable[[], None]] = deque()
         self._on_full = on_full
-        self._waiting: deque[Callable[[], None]] = deque()
 
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-    def publish(self, record: Record) -> None:
-        """Hand a record over, now or when there is room."""
-        if not self._waiting:
-            try:
-                return self._publish(record)
-            except Full:
-                self._on_full(record)
-        self._waiting.append(partial(self._publish, record))
-        return None
+    def hold(self, record: Record) -> None:
+        """Keep a record until there is room."""
+        self._hold(partial(self.publisher.publish, record), record)
 
     def quarantine(self, frame: bytes, error_type: str, reason: str) -> None:
         """Hand a frame that could not be understood over, now or when there is room."""
-        offer = partial(self._publisher.quarantine, frame, error_type, reason)
-        if not self._waiting:
+        offer = partial(self.publisher.quarantine, frame, error_type, reason)
+        if not self.waiting:
             try:
                 return offer()
             except Full:
-                self._on_full(None)
-        self._waiting.append(offer)
-        return None
+                pass
+        return self._hold(offer, None)
 
     def retry(self) -> bool:
         """Offer again what waits; return whether nothing waits any more."""
-        while self._waiting:
+        while self.waiting:
             try:
-                self._waiting[0]()
+                self.waiting[0]()
             except Full:
                 return False
-            self._waiting.popleft()
+            self.waiting.popleft()
         return True
+
+    def _hold(self, offer: Callable[[], None], record: Record | None) -> None:
+        self.waiting.append(offer)
+        if len(self.waiting) == 1:
+            self._on_full(record)

@@ -161,7 +161,7 @@ class Session:
         self._observer.connected(again=self._connections > 0)
         self._connections += 1
         _log.info("connected", exchange=self._venue.name, streams=len(first), connection=self._connections)
-        if len(self._outlet):
+        if self._outlet.waiting:
             connection.pause()
 
     async def _keep(self) -> Failure | None:
@@ -186,7 +186,7 @@ class Session:
 
     def _listen(self, connection: Connection, now: float) -> None:
         """Note when frames last came; while we do not read, silence is our own doing."""
-        if connection.frames != self._heard[0] or len(self._outlet):
+        if connection.frames != self._heard[0] or self._outlet.waiting:
             self._heard = (connection.frames, now)
 
     def _silence(self) -> str | None:
