@@ -19,7 +19,7 @@ from websockets.asyncio.client import connect
 
 from benchmarks.children import job, reply
 from benchmarks.market import read_socket_bytes
-from marketfeed import codec
+from marketfeed import codec, logs
 from marketfeed.events import AggTrade, BookTicker, Trade
 from marketfeed.exchanges import venue
 from marketfeed.kafka import producer_config
@@ -149,5 +149,6 @@ def _flush(producer: Producer) -> None:
 SIDES = {"receive_only": receive_only, "produce_only": produce_only, "plain": plain}
 
 if __name__ == "__main__":
+    logs.configure("ERROR")  # what the clients say of a broker that comes and goes is no news here
     _work = job()
     SIDES[_work["side"]](_work)

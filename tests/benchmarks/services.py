@@ -22,6 +22,7 @@ LOCAL_HTTP = HttpSettings(host="127.0.0.1", port=0)
 
 _ASK_EVERY_S = 0.05
 _STOP_S = 30.0
+_LAST_WORDS = 2_000
 
 
 def wait_for(condition: Callable[[], bool], what: str, deadline_s: float) -> None:
@@ -58,17 +59,21 @@ class Service:
 
         def look() -> bool:
             if self._process.poll() is not None:
-                raise Failed(f"marketfeed {self.name} ended: {self._log.read_text()[-2_000:]}")
+                raise Failed(f"marketfeed {self.name} ended; {self._last_words()}")
             found.update(next((entry for entry in self._entries() if entry.get("action") == "listening"), {}))
             return bool(found)
 
-        wait_for(look, f"`marketfeed {self.name}` listening; its log ends: {self._log.read_text()[-500:]}", deadline_s)
+        wait_for(look, f"`marketfeed {self.name}` listening", deadline_s)
         return found
 
     def stats(self) -> dict[str, Any]:
         """Return what the service says of itself at `/stats`."""
-        with urlopen(f"{self.listening()['url']}/stats", timeout=5) as answer:  # noqa: S310 - our own http URL
-            stats: dict[str, Any] = json.load(answer)
+        url = self.listening()["url"]
+        try:
+            with urlopen(f"{url}/stats", timeout=5) as answer:  # noqa: S310 - our own http URL
+                stats: dict[str, Any] = json.load(answer)
+        except OSError as error:
+            raise Failed(f"marketfeed {self.name} does not answer: {error}; {self._last_words()}") from None
         return stats
 
     def cpu_s(self) -> float:
@@ -80,6 +85,9 @@ class Service:
         """Return the resident memory: proportional set size where the system tells it, else resident set size."""
         usage = self._usage.memory_full_info() if psutil.LINUX else self._usage.memory_info()
         return float(getattr(usage, "pss", usage.rss)) / 2**20
+
+    def _last_words(self) -> str:
+        return f"its log ends: {self._log.read_text()[-_LAST_WORDS:]}"
 
     def _entries(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self._log.read_text().splitlines() if line.startswith("{")]
@@ -98,7 +106,7 @@ class Service:
             self._process.wait()
             code = -9
         if kind is None and code != 0:
-            raise Failed(f"marketfeed {self.name} ended with {code}: {self._log.read_text()[-2_000:]}")
+            raise Failed(f"marketfeed {self.name} ended with {code}; {self._last_words()}")
 
 
 def environment(settings: Settings, **secrets: str) -> dict[str, str]:

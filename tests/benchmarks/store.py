@@ -44,6 +44,12 @@ class _Round:
         self._folder = folder
         Topics(self._kafka, [*TOPICS.values(), _DEAD_LETTERS])
         self._fill()
+        self._warm_up()
+
+    def _warm_up(self) -> None:
+        """Read everything once: the first reader finds the broker's code not yet compiled."""
+        with database.fresh(self._postgres) as dsn:
+            self._product(dsn, ROWS_PER_COMMIT[-1])
 
     def sides(self, rows_per_commit: int) -> dict[str, float]:
         """Return each side's rows per second; raw COPY takes the very rows that the product has just written."""

@@ -21,6 +21,7 @@ from psycopg2.extras import execute_values
 
 from benchmarks.children import job, reply
 from benchmarks.database import TABLES
+from marketfeed import logs
 from marketfeed.kafka import consumer_config
 from marketfeed.settings import ConsumerSettings, KafkaSettings
 
@@ -92,5 +93,6 @@ def _table(record: dict[str, Any]) -> str:
 SIDES = {"raw_copy": raw_copy, "plain": plain}
 
 if __name__ == "__main__":
+    logs.configure("ERROR")  # what the clients say of a broker that comes and goes is no news here
     _work = job()
     SIDES[_work["side"]](_work, os.environ[ConsumerSettings.variable("dsn")])
