@@ -9,7 +9,10 @@ BEGIN
     END IF;
     -- Consumers that meet here wait for each other; whoever comes second finds the partition made.
     PERFORM pg_advisory_xact_lock(hashtext('marketfeed_ensure_day'));
-    IF to_regclass(quote_ident(partition)) IS NOT NULL THEN
+    -- A query, because to_regclass answers from a cache that waiting for the lock has not brought up to date.
+    IF EXISTS (
+        SELECT FROM pg_class WHERE relname = partition AND relnamespace = quote_ident(current_schema())::regnamespace
+    ) THEN
         RETURN;
     END IF;
     -- Made apart and then attached: CREATE TABLE ... PARTITION OF would lock readers of the parent out,
