@@ -16,6 +16,7 @@ from typing import Any
 
 from marketfeed.errors import ConfigurationError, MarketfeedError, Unavailable
 from marketfeed.local import runs
+from marketfeed.local.advice import advice
 from marketfeed.local.files import write_atomically
 from marketfeed.local.machine import Machine
 from marketfeed.local.observe import Observatory
@@ -73,8 +74,11 @@ class _Run:
         with self._signals():
             try:
                 code = await self._from_start_to_proof()
-            except MarketfeedError:
+            except MarketfeedError as error:
                 self._keep_logs()
+                help_ = advice(str(error))
+                if help_ is not None:
+                    self._screen.warn(help_)
                 raise
             else:
                 if code != 0:

@@ -84,7 +84,7 @@ def known() -> list[Run]:
 def folder(keep: Path | None) -> Iterator[Path]:
     """Hold a run's folder: `keep`, made where missing, or a temporary one that is removed at the end.
 
-    Raises ConfigurationError when another run holds it or it cannot be made.
+    Raises ConfigurationError when another run holds it or it cannot be written to.
     """
     sweep()
     if keep is None:
@@ -93,8 +93,9 @@ def folder(keep: Path | None) -> Iterator[Path]:
         return
     try:
         keep.mkdir(parents=True, exist_ok=True)
+        (keep / _LOCK).touch(0o600)
     except OSError as error:
-        raise ConfigurationError(f"--keep {keep}: the folder cannot be made ({error.strerror})") from None
+        raise ConfigurationError(f"--keep {keep}: the folder cannot be written to ({error.strerror})") from None
     with lock(keep):
         yield keep.resolve()
 

@@ -1,8 +1,12 @@
-"""Where a run speaks to a person: messages above a live table in a terminal, plain lines anywhere else."""
+"""Where a run speaks to a person: messages above a live table in a terminal, plain lines anywhere else.
+
+A terminal that was closed, or a pipe that nobody reads, ends no run: what cannot be shown is not shown.
+"""
 
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -32,7 +36,8 @@ class Screen:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._live is not None:
-            self._live.stop()
+            with suppress(OSError):
+                self._live.stop()
 
     def say(self, text: str) -> None:
         """Tell what happens."""
@@ -44,12 +49,13 @@ class Screen:
 
     def print(self, what: RenderableType) -> None:
         """Print above the live table; long lines are left for the terminal to fold."""
-        self._console.print(what, soft_wrap=True)
+        with suppress(OSError):
+            self._console.print(what, soft_wrap=True)
 
     def show(self, snapshot: table.Snapshot) -> None:
         """Bring the table up to date, or print the plain line when the last one is old enough."""
         if self._live is not None:
-            self._live.update(table.render(snapshot), refresh=True)
+            self._draw(self._live, table.render(snapshot))
         elif time.monotonic() - self._last_line >= PLAIN_EVERY_S:
             self._last_line = time.monotonic()
             self.say(table.line(snapshot))
@@ -57,4 +63,9 @@ class Screen:
     def clear(self) -> None:
         """Take the table away, for what is printed at the end."""
         if self._live is not None:
-            self._live.update(Text(""), refresh=True)
+            self._draw(self._live, Text(""))
+
+    @staticmethod
+    def _draw(live: Live, what: RenderableType) -> None:
+        with suppress(OSError):
+            live.update(what, refresh=True)
