@@ -156,7 +156,7 @@ def kafka_from_environment(bootstrap_servers: str | None) -> KafkaSettings:
 @command.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 @click.pass_obj
-def list_command(kafka: KafkaSettings, as_json: bool) -> None:  # noqa: FBT001 - click passes a flag by name
+def list_command(kafka: KafkaSettings, *, as_json: bool) -> None:
     """Print every topic with its partitions, replicas and retention."""
     client = admin(kafka)
     with answered(kafka):
