@@ -1,4 +1,4 @@
--- The records and the ledger. {by_event_time} is the dialect's: empty where an extension divides the table afterwards.
+-- The records and the ledger. The placeholder is the dialect's: empty where an extension divides the table afterwards.
 -- Times are exact to the microsecond; numbers have no scale, so that the venue's digits, trailing zeros included, survive.
 -- Text is compared byte by byte (COLLATE "C"): names are identifiers, and index comparisons cost half as much.
 
