@@ -369,10 +369,3 @@ def test_a_bad_feed_is_refused_with_a_sentence(feed: Path, change: dict[str, str
         assert run.wait() == 2
         assert sentence in run.output
         assert "Traceback" not in run.output
-
-
-@pytest.mark.parametrize("options", [("--for", "soon"), ("--speed", "0"), ("--live", "--seed", "1")])
-def test_a_bad_option_is_refused(feed: Path, options: tuple[str, ...]) -> None:
-    """An option that cannot be meant ends with exit code 2."""
-    with up(feed, *options) as run:
-        assert run.wait() == 2, run.output
