@@ -12,9 +12,14 @@ import msgspec
 from marketfeed.errors import BadRecord
 from marketfeed.events import RECORD_VERSION, BookTicker, Record
 
-_DECIMAL = re.compile(r"[0-9]+(?:\.[0-9]+)?", re.ASCII).fullmatch
+_NUMBER = r"[0-9]++(?:\.[0-9]++)?"
+_DECIMAL = re.compile(_NUMBER, re.ASCII).fullmatch
 
-_decoder = msgspec.json.Decoder(Record)
+# A record's numbers are checked by one match over all of them, with exactly one space between two.
+_TWO_DECIMALS = re.compile(" ".join([_NUMBER] * 2), re.ASCII).fullmatch
+_FOUR_DECIMALS = re.compile(" ".join([_NUMBER] * 4), re.ASCII).fullmatch
+
+_decode = msgspec.json.Decoder(Record).decode
 encode = msgspec.json.Encoder().encode
 
 
@@ -26,7 +31,7 @@ def is_decimal(text: str) -> bool:
 def decode(data: bytes) -> Record:
     """Read and check one record; raises BadRecord with the error's type and what would be right."""
     try:
-        record: Record = _decoder.decode(data)
+        record: Record = _decode(data)
     except msgspec.ValidationError as error:
         raise BadRecord(validation_error_type(error), f"record refused: {error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -47,15 +52,22 @@ def validation_error_type(error: msgspec.ValidationError) -> str:
 
 def _check(record: Record) -> None:
     """Refuse what the types cannot express: numbers that are none, and versions to come."""
-    numbers: tuple[str, ...]
     if isinstance(record, BookTicker):
-        numbers = (record.bid_price, record.bid_quantity, record.ask_price, record.ask_quantity)
+        plain = _FOUR_DECIMALS(f"{record.bid_price} {record.bid_quantity} {record.ask_price} {record.ask_quantity}")
     else:
-        numbers = (record.price, record.quantity)
-    for number in numbers:
-        if _DECIMAL(number) is None:
-            raise BadRecord("not_a_number", f"{number!r} is not a decimal number such as 39432.48000000")
+        plain = _TWO_DECIMALS(f"{record.price} {record.quantity}")
+    if plain is None:
+        raise BadRecord("not_a_number", f"{_no_number(record)!r} is not a decimal number such as 39432.48000000")
     if record.v != RECORD_VERSION:
         raise BadRecord(
             "out_of_range", f"record version {record.v} is unknown here; this reader knows {RECORD_VERSION}"
         )
+
+
+def _no_number(record: Record) -> str:
+    """Return the first of the record's numbers that is none."""
+    if isinstance(record, BookTicker):
+        numbers = [record.bid_price, record.bid_quantity, record.ask_price, record.ask_quantity]
+    else:
+        numbers = [record.price, record.quantity]
+    return next(number for number in numbers if not is_decimal(number))

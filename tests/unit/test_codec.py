@@ -76,6 +76,8 @@ def changed(**fields: object) -> bytes:
         (changed(quantity="1.2.3"), "not_a_number"),
         (changed(price="\u0663"), "not_a_number"),
         (changed(price="1\n"), "not_a_number"),
+        (changed(price="1 2", quantity=""), "not_a_number"),
+        (changed(price="1 2"), "not_a_number"),
         (changed(event_time=AT // 1000), "out_of_range"),
         (changed(event_time=AT * 1000), "out_of_range"),
         (changed(trade_id=2**63), "out_of_range"),
