@@ -118,7 +118,8 @@ def _request(method: str, request_id: int, **more: object) -> bytes:
 _Milliseconds = Annotated[int, msgspec.Meta(ge=1_230_940_800_000, lt=4_102_444_800_000)]
 
 
-class _Trade(msgspec.Struct, tag_field="e", tag="trade", gc=False):
+class _Trade(msgspec.Struct, gc=False):
+    e: Literal["trade"]
     s: str
     t: Id
     p: str
@@ -127,7 +128,8 @@ class _Trade(msgspec.Struct, tag_field="e", tag="trade", gc=False):
     m: bool
 
 
-class _AggTrade(msgspec.Struct, tag_field="e", tag="aggTrade", gc=False):
+class _AggTrade(msgspec.Struct, gc=False):
+    e: Literal["aggTrade"]
     s: str
     a: Id
     p: str
@@ -321,7 +323,7 @@ def _bad_frame(error: Exception) -> BadFrame:
     """Name what is wrong with a frame; msgspec's message ends with the place, as in `$.data.p`."""
     if not isinstance(error, msgspec.ValidationError):
         return BadFrame("not_json", f"frame is not JSON: {error}")
-    type_is_wrong = "Invalid value" in str(error) and str(error).endswith("`$.data.e`")
+    type_is_wrong = "Invalid enum value" in str(error)
     return BadFrame("unknown_type" if type_is_wrong else validation_error_type(error), f"frame refused: {error}")
 
 
