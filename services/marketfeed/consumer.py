@@ -111,11 +111,11 @@ class ConsumerService:
         return f"the loop has not turned for {silent_s:.0f} s" if silent_s > _STUCK_AFTER_S else None
 
     def _ready(self) -> Reason:
-        starting = self._database_problem or self._intake.state.starting
-        if starting is not None:
-            return f"starting: {starting}"
+        state = self._intake.state
+        if state.starting is not None:
+            return f"starting: {self._database_problem or state.broker_problem or state.starting}"
         problems = (writer.problem for writer in self._writers if writer.problem is not None)
-        return next(problems, self._intake.state.broker_problem)
+        return next(problems, state.broker_problem)
 
     def _stats(self) -> Mapping[str, Any]:
         state, writers = self._intake.state, self._writers
