@@ -15,6 +15,7 @@ from confluent_kafka.admin import AdminClient
 from marketfeed.local.kafka import EmbeddedKafka
 from marketfeed.local.postgres import DATABASE, EmbeddedPostgres
 from marketfeed.settings import KafkaSettings, Secret
+from pipeline import Pipeline
 
 
 @contextmanager
@@ -87,6 +88,14 @@ def own_postgres() -> Iterator[Callable[[], EmbeddedPostgres]]:
     """Return a function that starts a database server for this test alone; all of them are removed afterwards."""
     with ExitStack() as started:
         yield lambda: started.enter_context(_postgres())
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path, kafka_settings: KafkaSettings, database: Secret, topic_name: str) -> Iterator[Pipeline]:
+    """Return a feed on the shared broker and database, its topics created; its processes are killed afterwards."""
+    with Pipeline(tmp_path, kafka_settings, database, topic_name) as feed:
+        feed.create_topics()
+        yield feed
 
 
 def _execute(dsn: str, statement: str) -> None:

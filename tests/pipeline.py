@@ -63,8 +63,8 @@ class Service:
             directory=folder,
             environment={**os.environ, **environment},
         )
-        self.pid = self._tied.pid
-        self._process = psutil.Process(self.pid)
+        self._process = psutil.Process(self._tied.pid)
+        self._told_to_end = False
 
     @property
     def url(self) -> str:
@@ -80,10 +80,14 @@ class Service:
         """Wait for the record that says where it listens."""
 
         def announced() -> list[dict[str, Any]]:
-            assert self.running(), f"{self.name} ended while starting: {self._tied.log_tail()}"
+            self.assert_alive()
             return self.entries("listening")
 
         return wait_until(announced, START_S, f"{self.name} to listen")[0]
+
+    def assert_alive(self) -> None:
+        """Fail, with its last words, if it ended without having been told to."""
+        assert self._told_to_end or self._tied.running(), f"{self.name} ended by itself: {self._tied.log_tail()}"
 
     def get(self, path: str) -> tuple[int, dict[str, Any]]:
         """Return the status and the JSON body of an answer."""
@@ -105,20 +109,18 @@ class Service:
         samples = [sample for family in families for sample in family.samples if sample.name == name]
         return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
 
-    def running(self) -> bool:
-        """Tell whether it runs."""
-        return self._tied.running()
-
     def kill(self) -> None:
         """End it with SIGKILL."""
-        assert self.running(), f"{self.name} ended by itself: {self._tied.log_tail()}"
+        self.assert_alive()
+        self._told_to_end = True
         self._tied.kill()
 
     def terminate(self) -> int:
         """Ask it to end with SIGTERM; return its exit code."""
-        assert self.running(), f"{self.name} ended by itself: {self._tied.log_tail()}"
+        self.assert_alive()
+        self._told_to_end = True
         self._process.terminate()
-        wait_until(lambda: not self.running(), RECOVERY_S, f"{self.name} to end after SIGTERM")
+        wait_until(lambda: not self._tied.running(), RECOVERY_S, f"{self.name} to end after SIGTERM")
         return int(self._tied._process.returncode)
 
     def suspend(self) -> None:
@@ -262,7 +264,8 @@ class Pipeline:
             "--rest-port": self._rest_port,
         }
         pairs = [str(part) for pair in arguments.items() for part in pair]
-        return self._start("simulate", {}, *pairs, *options)
+        self._simulator = self._start("simulate", {}, *pairs, *options)
+        return self._simulator
 
     def ingest(self, **changes: Any) -> Service:
         """Start an ingestor; `changes` are fields of its settings."""
@@ -275,7 +278,8 @@ class Pipeline:
 
     def market(self) -> dict[str, Any]:
         """Return what the venue says of its market."""
-        state: dict[str, Any] = json.loads(ask(f"http://127.0.0.1:{self._rest_port}/simulator/state")[1])
+        rest = self._simulator.listening()["rest"]
+        state: dict[str, Any] = json.loads(ask(f"{rest}/simulator/state")[1])
         return state
 
     def rows(self) -> int:
@@ -288,7 +292,13 @@ class Pipeline:
     def wait_for_rows(self, more: int) -> None:
         """Wait until so many more rows are stored than now."""
         target = self.rows() + more
-        wait_until(lambda: self.rows() >= target, RECOVERY_S, f"{more} more rows, {target} in all")
+
+        def stored() -> bool:
+            for service in self._services:
+                service.assert_alive()
+            return self.rows() >= target
+
+        wait_until(stored, RECOVERY_S, f"{more} more rows, {target} in all")
 
     def end_market(self, simulator: Service, ingestor: Service) -> None:
         """End the venue; the ingestor has read the connection to its end then."""
