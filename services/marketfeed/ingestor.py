@@ -214,12 +214,12 @@ class Ingestor:
         end = _clock() + self._settings.drain_timeout_s
         while True:
             self._beat = _clock()
-            left = self._publisher.flush(max(0.0, min(_FLUSH_S, end - self._beat)))
             empty = self._outlet.retry()
+            left = self._publisher.flush(max(0.0, min(_FLUSH_S, end - self._beat)))
             if (empty and not left) or _clock() >= end:
                 break
         self._report.publisher(self._publisher, _clock())
-        undelivered = self._publisher.pending() + len(self._outlet.waiting)
+        undelivered = left + len(self._outlet.waiting)
         delivered = self._report.taken - undelivered - self._publisher.failed.total()
         _log.info("drained", delivered=delivered, undelivered=undelivered, failed=self._publisher.failed.total())
         return 1 if undelivered else 0
