@@ -28,6 +28,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from helpers import wait_until
 from marketfeed import topics
+from marketfeed.errors import Unavailable
 from marketfeed.kafka import consumer_config, group_lag
 from marketfeed.local.ports import free_port
 from marketfeed.local.process import TiedProcess
@@ -318,7 +319,10 @@ class Pipeline:
 
     def consumed(self) -> bool:
         """Tell whether the group has committed the ends of its topics."""
-        return group_lag(self.kafka, self.group, self.record_topics) == 0
+        try:
+            return group_lag(self.kafka, self.group, self.record_topics) == 0
+        except Unavailable:  # a group that is just forming has no coordinator yet
+            return False
 
     def committed(self) -> int:
         """Return how many records lie before the group's committed offsets; every topic begins at offset 0."""
