@@ -13,14 +13,15 @@ TRUTH = Path("/run/truth")
 def test_a_synthetic_market_lists_the_symbols_of_the_feed() -> None:
     """Symbols, seed, rate and speed reach the simulator; what was not given keeps its default there."""
     assert arguments(Market(speed="10", seed=7), ["BTCUSDT", "ETHUSDT"], 6, TRUTH, None) == [
-        *("--seed", "7", "--speed", "10", "--truth", "/run/truth", "--symbols", "BTCUSDT,ETHUSDT"),
+        *("--seed", "7", "--speed", "10", "--truth", "/run/truth", "--wait-for-streams", "6"),
+        *("--symbols", "BTCUSDT,ETHUSDT"),
     ]
 
 
 def test_a_replay_waits_for_every_planned_stream() -> None:
-    """Recordings begin only when all streams are subscribed, for nothing of them comes again."""
+    """A market begins only when all streams are subscribed: nothing of a recording comes again."""
     assert arguments(Market(replay=Path("/recordings"), speed="max"), ["BTCUSDT"], 3, TRUTH, None) == [
-        *("--speed", "max", "--truth", "/run/truth", "--replay", "/recordings", "--wait-for-streams", "3"),
+        *("--speed", "max", "--truth", "/run/truth", "--wait-for-streams", "3", "--replay", "/recordings"),
     ]
 
 

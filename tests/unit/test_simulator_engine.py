@@ -108,6 +108,16 @@ def test_the_beginning_waits_for_streams(tmp_path: Path) -> None:
     assert not source.began
 
 
+def test_a_halt_ends_the_day_before_the_next_step(tmp_path: Path) -> None:
+    """A halted market issues nothing more, and says that the day is over."""
+    source = Steps(0, 0)
+    with closing(Hub(source.streams, tmp_path)) as hub:
+        engine = Engine(source, hub, Pace(1.0, wait_for_streams=2))
+        engine.halt()
+        asyncio.run(asyncio.wait_for(engine.run(), 10))
+    assert (engine.phase, engine.issued) == (Phase.FINISHED, 0)
+
+
 def test_records_end_the_day(tmp_path: Path) -> None:
     """No step is taken after the number of payloads that was asked for."""
     assert _play(Steps(0, 0, 0, 0), Pace(1.0, records=3), tmp_path)[0].issued == 3

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from marketfeed.local.workload import Addresses, Workload, consumer_settings, sh
 from marketfeed.settings import ConsumerSettings, IngestorSettings
 
 HANDOVER_NOTICE_S = 30.0
+QUIET_S = 0.6  # services take stock four times a second: a count that stands still this long is final
+QUIET_TIMEOUT_S = 10.0
 KILL_AFTER_S = 5.0  # beyond what a service was given to drain
 
 
@@ -84,6 +87,15 @@ class Fleet:
         for name in steps.emptied:
             del self._assignment[name]
 
+    async def quiet(self) -> None:
+        """Wait until the shards receive nothing any more, at most `QUIET_TIMEOUT_S`."""
+        before = -1
+        with suppress(TimeoutError):
+            async with asyncio.timeout(QUIET_TIMEOUT_S):
+                while (received := await self._received()) != before:
+                    before = received
+                    await asyncio.sleep(QUIET_S)
+
     async def drain_shards(self) -> list[str]:
         """Stop all shards, letting each deliver what it has; return the names of those that did not end in order."""
         return await self._stop(self.shards, list(self.shards))
@@ -132,6 +144,12 @@ class Fleet:
         for name in stopping:
             del running[name]
         return [name for name, good in zip(stopping, clean, strict=True) if not good]
+
+    async def _received(self) -> int:
+        """Return how many messages the shards have received so far."""
+        urls = [running.service.url for running in self.shards.values()]
+        answers = await asyncio.gather(*(fetch(url) for url in urls if url is not None))
+        return sum(answer.get("total_messages") or 0 for answer in answers)
 
     async def _holds(self, name: str) -> bool:
         """Tell whether the shard has subscribed to all that the hand-over gives it."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,13 +75,21 @@ class Machine:
             raise ConfigurationError("spec.kafka.enabled changed: stop this run and start it anew for that")
         await self._ensure_topics(workload)
         if self._venue is not None:
-            await self._venue.list_symbols(workload.symbols)
+            await self._venue.follow(workload.symbols, len(workload.streams))
         await self.fleet.apply(workload)
         self._workload = workload
         self._publish()
 
     async def drain_shards(self) -> list[str]:
-        """Stop the ingestors when all that they received is delivered; return who could not do so."""
+        """Stop the ingestors when all that they received is delivered; return who could not do so.
+
+        A simulated market halts first, and its last payloads are waited for: what it issued and what is stored can
+        then be compared to the last row. The real venue goes on, as it does.
+        """
+        if self._venue is not None:
+            with suppress(Unavailable):  # it may have died just now; then it issues nothing either
+                await self._venue.halt()
+            await self.fleet.quiet()
         return await self.fleet.drain_shards()
 
     async def stored(self, patience_s: float) -> int:

@@ -41,14 +41,14 @@ def arguments(
 ) -> list[str]:
     """Return the arguments of `marketfeed simulate`; `address` is where it answered before, `streams` are the planned.
 
-    A replay begins when every planned stream is subscribed: nothing of it comes again.
+    The market begins when every planned stream is subscribed: its truth then holds nothing that nobody was there for.
     """
     chosen: dict[str, object | None] = {"--seed": market.seed, "--rate": market.rate}
-    chosen |= {"--speed": market.speed, "--truth": truth}
+    chosen |= {"--speed": market.speed, "--truth": truth, "--wait-for-streams": streams}
     if market.replay is None:
         chosen["--symbols"] = ",".join(symbols)
     else:
-        chosen |= {"--replay": market.replay, "--wait-for-streams": streams}
+        chosen["--replay"] = market.replay
     if address is not None:
         chosen |= {"--websocket-port": _port(address.websocket), "--rest-port": _port(address.rest)}
     return [part for name, value in chosen.items() if value is not None for part in (name, str(value))]
@@ -71,12 +71,21 @@ class SimulatedVenue:
         self.address = Simulator(websocket=str(entry["websocket"]), rest=str(entry["rest"]))
         return self.address
 
-    async def list_symbols(self, symbols: Iterable[str]) -> None:
-        """Let a synthetic market list these symbols too; raises Unavailable when the venue does not answer."""
+    async def follow(self, symbols: Iterable[str], streams: int) -> None:
+        """Let a synthetic market list these symbols too; `streams` are planned from now on.
+
+        Raises Unavailable when the venue does not answer.
+        """
+        self._streams = streams
         new = sorted(set(symbols) - self._symbols)
         self._symbols.update(new)  # also for a process that is being restarted right now
         if new and self._market.replay is None and self.address is not None:
             await asyncio.to_thread(_post, f"{self.address.rest}/simulator/symbols", ",".join(new))
+
+    async def halt(self) -> None:
+        """Let the market issue nothing more; raises Unavailable when the venue does not answer."""
+        if self.address is not None:
+            await asyncio.to_thread(_post, f"{self.address.rest}/simulator/halt", "")
 
     def _command(self) -> Command:
         return marketfeed(
@@ -101,4 +110,4 @@ def _post(url: str, text: str) -> None:
         with urlopen(url, text.encode(), timeout=ANSWER_TIMEOUT_S):  # noqa: S310 - our loopback
             pass
     except (URLError, OSError) as error:
-        raise Unavailable(f"the simulated venue at {url} does not list new symbols: {error}") from None
+        raise Unavailable(f"the simulated venue does not answer at {url}: {error}") from None

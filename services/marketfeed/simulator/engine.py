@@ -40,12 +40,17 @@ class Engine:
     def __init__(self, source: Source, hub: Hub, pace: Pace) -> None:
         self._source, self._hub, self._pace = source, hub, pace
         self._left = float("inf") if pace.records is None else pace.records
+        self._halted = False
         self.phase = Phase.WAITING
         self.issued = 0
 
+    def halt(self) -> None:
+        """End the day before the next step: whoever is subscribed has been sent everything that was issued."""
+        self._halted = True
+
     async def run(self) -> None:
         """Wait for the clients that were asked for, play the source to its end, say that it is over."""
-        while len(self._hub.subscribed) < self._pace.wait_for_streams:  # noqa: ASYNC110 - the hub knows no event loop
+        while len(self._hub.subscribed) < self._pace.wait_for_streams and not self._halted:  # noqa: ASYNC110 - the hub knows no event loop
             await asyncio.sleep(TICK_S)
         self._source.begin(int(time() * 1000))
         self.phase = Phase.RUNNING
@@ -75,7 +80,7 @@ class Engine:
                 await asyncio.sleep(TICK_S / 5)
 
     def _due(self) -> float | None:
-        return self._source.due() if self._left > 0 else None
+        return self._source.due() if self._left > 0 and not self._halted else None
 
     def _issue_until(self, now: float) -> bool:
         """Issue what is due, at most a chunk of it; return whether more is due."""

@@ -21,15 +21,22 @@ class RestServer:
     """Serves `/api/v3/*` within the venue's limits, and what steers the simulator, `/simulator/*`, without any."""
 
     def __init__(
-        self, answers: Answers, limits: RestLimits, state: Callable[[], object], list_symbols: Callable[[str], None]
+        self,
+        answers: Answers,
+        limits: RestLimits,
+        *,
+        state: Callable[[], object],
+        list_symbols: Callable[[str], None],
+        halt: Callable[[], None],
     ) -> None:
         """Answer from `answers`; `list_symbols` takes symbols as `--symbols` does, and raises ConfigurationError."""
-        self._answers, self._state, self._list_symbols = answers, state, list_symbols
+        self._answers, self._state, self._list_symbols, self._halt_market = answers, state, list_symbols, halt
         self._budgets: defaultdict[str, WeightBudget] = defaultdict(lambda: WeightBudget(limits))
         app = web.Application()
         app.router.add_get("/api/v3/{endpoint}", self._api)
         app.router.add_get("/simulator/state", self._show_state)
         app.router.add_post("/simulator/symbols", self._add_symbols)
+        app.router.add_post("/simulator/halt", self._halt)
         self._runner = web.AppRunner(app, access_log=None)
 
     async def start(self, host: str, port: int) -> str:
@@ -52,6 +59,11 @@ class RestServer:
             self._list_symbols(await request.text())
         except ConfigurationError as error:
             return web.Response(status=400, body=_encode({"error": str(error)}), headers=_HEADERS)
+        return await self._show_state(request)
+
+    async def _halt(self, request: web.Request) -> web.Response:
+        """Halt the market for good: nothing more is issued, connections and REST stay."""
+        self._halt_market()
         return await self._show_state(request)
 
     async def _api(self, request: web.Request) -> web.Response:

@@ -101,8 +101,9 @@ class Venue:
         rest = RestServer(
             answers,
             self.rest_limits,
-            lambda: state(engine, self.hub),
-            lambda symbols: list_symbols(self.source, self.hub, symbols),
+            state=lambda: state(engine, self.hub),
+            list_symbols=lambda symbols: list_symbols(self.source, self.hub, symbols),
+            halt=engine.halt,
         )
         rest_url = await rest.start(address.host, address.rest_port)
         websocket_url = await websocket.start(address.host, address.websocket_port)
