@@ -63,7 +63,12 @@ def stored(dsn: str) -> Rows:
 
 def published(kafka: KafkaSettings, topics: Sequence[str]) -> Rows:
     """Return the records of these topics; fails when an id is there twice."""
-    return _unique(_record(codec.decode(message.value() or b"")) for message in messages(kafka, topics))
+    return as_rows(codec.decode(message.value() or b"") for message in messages(kafka, topics))
+
+
+def as_rows(records: Iterable[Record]) -> Rows:
+    """Return records as rows; fails when an id is there twice."""
+    return _unique(map(_record, records))
 
 
 def _record(record: Record) -> tuple[str, int, tuple[Any, ...]]:
