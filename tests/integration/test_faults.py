@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 import truth
 from helpers import wait_until
 from marketfeed.local.kafka import EmbeddedKafka
 from marketfeed.local.postgres import EmbeddedPostgres
-from marketfeed.settings import KafkaSettings, Secret
+from marketfeed.settings import KafkaSettings, ProducerSettings, Secret
 from pipeline import RECOVERY_S, SYMBOLS, Pipeline, Service, watched
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
@@ -173,6 +174,29 @@ def test_frozen_ingestor_that_was_cut_reconnects(pipeline: Pipeline) -> None:
     pipeline.wait_for_rows(FEW)
     pipeline.finish(simulator, ingestor, consumer)
     assert sum(map(len, _assert_missing_is_listed(pipeline).values())) >= FEW
+
+
+def test_frozen_broker_fills_the_queue_and_loses_nothing(
+    tmp_path: Path, own_kafka: Callable[[], EmbeddedKafka], database: Secret
+) -> None:
+    """While a broker stands still and the queue is full, the ingestor stops reading instead of dropping anything."""
+    broker = own_kafka()
+    with Pipeline(tmp_path, broker.settings, database, "test") as pipeline:
+        pipeline.create_topics()
+        ingestor = pipeline.ingest(producer=ProducerSettings(queue_bytes=FEW * 100))
+        consumer, simulator = pipeline.consume(), pipeline.simulate()
+        pipeline.wait_for_rows(FEW)
+        frozen = psutil.Process(broker.pid)
+        frozen.suspend()
+        wait_until(lambda: ingestor.metric("kafka_producer_queue_full_total") > 0, RECOVERY_S, "the queue to be full")
+        _issue(pipeline, FEW)  # what was read with one call may still be under way
+        received = ingestor.stats()["total_messages"]
+        _issue(pipeline, FEW)
+        assert ingestor.stats()["total_messages"] == received
+        frozen.resume()
+        pipeline.wait_for_rows(2 * FEW)
+        pipeline.finish(simulator, ingestor, consumer)
+        _assert_all_stored(pipeline)
 
 
 # ---- Absent at the start ----
