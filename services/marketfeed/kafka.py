@@ -33,6 +33,11 @@ _NO_ANSWER = frozenset(
     {KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE}  # noqa: SLF001 - its public names for local errors
 )
 
+_NO_COORDINATOR = frozenset(
+    {KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS}
+)
+_COORDINATOR_WAIT_S = 0.1
+
 _Client = TypeVar("_Client")
 
 _log = logger("kafka")
@@ -145,8 +150,7 @@ def group_lag(kafka: KafkaSettings, group: str, topics: Sequence[str]) -> int:
             partitions = [
                 TopicPartition(name, number) for name in topics if name in known for number in known[name].partitions
             ]
-            committed = asking.committed(partitions, timeout=ANSWER_TIMEOUT_S)
-            return sum(_behind(asking, partition) for partition in committed)
+            return sum(_behind(asking, partition) for partition in _committed(asking, partitions))
     finally:
         asking.close()
 
@@ -162,6 +166,18 @@ def answered(kafka: KafkaSettings) -> Iterator[None]:
         if error.code() in _NO_ANSWER:
             raise Unavailable(f"no Kafka broker answers at {where} within {ANSWER_TIMEOUT_S:g} s") from None
         raise Unavailable(f"Kafka at {where} refuses: {error.str().strip()}") from None
+
+
+def _committed(asking: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
+    """Ask for committed offsets; the broker may need a moment to find, or to make, the group's coordinator."""
+    end = time.monotonic() + ANSWER_TIMEOUT_S
+    while True:
+        try:
+            return list(asking.committed(partitions, timeout=ANSWER_TIMEOUT_S))
+        except KafkaException as failure:
+            if failure.args[0].code() not in _NO_COORDINATOR or time.monotonic() > end:
+                raise
+            time.sleep(_COORDINATOR_WAIT_S)
 
 
 def _behind(asking: Consumer, committed: TopicPartition) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import signal
 import sys
 from collections.abc import Iterator
@@ -78,6 +79,7 @@ def _matching(reader: Consumer, kafka: KafkaSettings, key: bytes | None) -> Iter
     """Yield records as they come; raises Unavailable for what the broker refuses."""
     while True:
         sys.stdout.flush()
+        _end_with_the_reader(sys.stdout.fileno())
         for message in reader.consume(_BATCH, _WAIT_S):
             error = message.error()
             if error is not None and not error.retriable():
@@ -85,6 +87,14 @@ def _matching(reader: Consumer, kafka: KafkaSettings, key: bytes | None) -> Iter
                     raise KafkaException(error)
             if error is None and (key is None or message.key() == key):
                 yield message
+
+
+def _end_with_the_reader(descriptor: int) -> None:
+    """End as a write to a closed pipe would: on a quiet topic that write may never come."""
+    pipe = select.poll()
+    pipe.register(descriptor, 0)
+    if any(event & select.POLLERR for _, event in pipe.poll(0)):
+        signal.raise_signal(signal.SIGPIPE)
 
 
 def _print(message: Message, out: BinaryIO, *, timestamps: bool) -> None:
