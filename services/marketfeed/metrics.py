@@ -27,7 +27,7 @@ class IngestorMetrics:
         )
         self.published = Counter(
             "kafka_messages_published",
-            "Records acknowledged by the publisher",
+            "Records taken by the publisher; pending and failed ones are counted apart",
             ["topic", "type", "exchange"],
             registry=registry,
         )
