@@ -1,0 +1,60 @@
+"""The ingestor's numbers: counted in plain integers, turned into metrics that only ever rise."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry
+
+from marketfeed.events import Channel, Stream
+from marketfeed.ingest.report import Report
+from marketfeed.publishers.null import NullPublisher
+from records import book_ticker, trade
+
+BTC = Stream("BTCUSDT", Channel.TRADE)
+ETH = Stream("ETHUSDT", Channel.TRADE)
+
+
+def test_records_are_counted_once_however_often_one_looks() -> None:
+    """Each gathering adds what is new since the last one, by stream and by topic."""
+    registry, publisher = CollectorRegistry(), NullPublisher()
+    report = Report(registry, "binance", "feed-0")
+    for number in range(5):
+        publisher.publish(trade(number))
+        publisher.publish(book_ticker(number))
+        report.publisher(publisher, now=float(number))
+        report.publisher(publisher, now=float(number))
+    of_trades = {"exchange": "binance", "symbol": "BTCUSDT", "channel": "trade"}
+    assert registry.get_sample_value("marketfeed_records_received_total", of_trades) == 5
+    by_topic = {"exchange": "binance", "topic": "null", "type": "bookTicker"}
+    assert registry.get_sample_value("kafka_messages_published_total", by_topic) == 5
+    assert report.taken == 10
+
+
+def test_failures_are_counted_once() -> None:
+    """Failed deliveries rise by topic, and a second look adds nothing."""
+    registry, publisher = CollectorRegistry(), NullPublisher()
+    report = Report(registry, "binance", "feed-0")
+    publisher.failed["t"] += 2
+    report.publisher(publisher, now=0.0)
+    report.publisher(publisher, now=1.0)
+    publisher.failed["t"] += 1
+    report.publisher(publisher, now=2.0)
+    assert registry.get_sample_value("kafka_delivery_errors_total", {"topic": "t"}) == 3
+
+
+def test_fresh_streams_are_those_that_had_a_record_lately() -> None:
+    """A stream is fresh within the time after its last record, and was never fresh without one."""
+    publisher, report = NullPublisher(), Report(CollectorRegistry(), "binance", "feed-0")
+    publisher.publish(trade(1))
+    report.publisher(publisher, now=100.0)
+    assert report.fresh([BTC, ETH], now=109.0, within_s=10.0) == 1
+    assert report.fresh([BTC, ETH], now=111.0, within_s=10.0) == 0
+
+
+def test_the_age_of_the_last_frame_counts_from_the_last_change() -> None:
+    """Only a higher number of frames makes the connection fresh."""
+    report = Report(CollectorRegistry(), "binance", "feed-0")
+    report.frames(0, now=1.0, wall_s=1.0)
+    assert report.frame_at is None
+    report.frames(3, now=2.0, wall_s=2.0)
+    report.frames(3, now=9.0, wall_s=9.0)
+    assert report.frame_at == 2.0
