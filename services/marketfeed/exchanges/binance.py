@@ -7,7 +7,6 @@ Symbols are upper case here and lower case in stream names. Times on the wire ar
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -181,18 +180,12 @@ class _Envelope(msgspec.Struct):
 
 _Read = Callable[[bytes, int], Record]
 
-# The venue pads its numbers with zeros: one match over the joined digits is the usual case, and cheap.
-_TWO_NUMBERS = re.compile(r"[0-9]+\.[0-9]+ [0-9]+\.[0-9]+", re.ASCII).fullmatch
-_FOUR_NUMBERS = re.compile(r"[0-9]+\.[0-9]+(?: [0-9]+\.[0-9]+){3}", re.ASCII).fullmatch
-
 
 def _trade_reader(exchange: str) -> _Read:
     decode = msgspec.json.Decoder(_TradeFrame).decode
 
     def read(frame: bytes, ingestion_time: int) -> Trade:
         data = decode(frame).data
-        if not _TWO_NUMBERS(f"{data.p} {data.q}"):
-            _check_numbers(p=data.p, q=data.q)
         side: Literal["buy", "sell"] = "sell" if data.m else "buy"  # the buyer was the maker: the taker sold
         return Trade(exchange, data.s, data.t, data.p, data.q, side, data.T * 1000, ingestion_time)
 
@@ -204,8 +197,6 @@ def _agg_trade_reader(exchange: str) -> _Read:
 
     def read(frame: bytes, ingestion_time: int) -> AggTrade:
         data = decode(frame).data
-        if not _TWO_NUMBERS(f"{data.p} {data.q}"):
-            _check_numbers(p=data.p, q=data.q)
         side: Literal["buy", "sell"] = "sell" if data.m else "buy"
         return AggTrade(exchange, data.s, data.a, data.p, data.q, side, data.f, data.l, data.T * 1000, ingestion_time)
 
@@ -217,14 +208,17 @@ def _book_ticker_reader(exchange: str) -> _Read:
 
     def read(frame: bytes, ingestion_time: int) -> BookTicker:
         data = decode(frame).data
-        if not _FOUR_NUMBERS(f"{data.b} {data.B} {data.a} {data.A}"):
-            _check_numbers(b=data.b, B=data.B, a=data.a, A=data.A)
         return BookTicker(exchange, data.s, data.u, data.b, data.B, data.a, data.A, ingestion_time, ingestion_time)
 
     return read
 
 
-def _check_numbers(**numbers: str) -> None:
+def _check_numbers(record: Record) -> None:
+    """Refuse a record whose prices or quantities are no decimal numbers, naming the field on the wire."""
+    if isinstance(record, BookTicker):
+        numbers = {"b": record.bid_price, "B": record.bid_quantity, "a": record.ask_price, "A": record.ask_quantity}
+    else:
+        numbers = {"p": record.price, "q": record.quantity}
     for field, number in numbers.items():
         if not is_decimal(number):
             raise BadFrame(
@@ -233,10 +227,12 @@ def _check_numbers(**numbers: str) -> None:
             )
 
 
-# A frame's first bytes name its stream; a known beginning saves the search for the name. The length holds every
-# name in use (17 letters of symbol) and hardly ever reaches the first digit that changes from frame to frame.
-_BEGINNING = 40
-_KNOWN_BEGINNINGS = 8192
+# A frame's shape is the frame with a 0 for every digit. Frames of one shape differ in nothing but digits: one of them
+# shows for all which reader they take and that their prices are decimal numbers, which saves a quarter of the parsing.
+# Behind an escape digits stand for any character (`\u0031`): a frame with a backslash is looked at every time.
+_SHAPE = bytes.maketrans(b"123456789", b"000000000")
+_KNOWN_SHAPES = 32_768  # a stream has a few dozen
+_LONGEST_SHAPE_BYTES = 512
 
 
 def _parser(exchange: str) -> Parse:
@@ -249,7 +245,7 @@ def _parser(exchange: str) -> Parse:
 
     def parse(frame: bytes, ingestion_time: int) -> tuple[Event]:
         try:
-            read = known.get(frame[:_BEGINNING])
+            read = known.get(frame.translate(_SHAPE))
             if read is not None:
                 return (read(frame, ingestion_time),)
             return (_parse_any(frame, ingestion_time, readers, known),)
@@ -260,7 +256,7 @@ def _parser(exchange: str) -> Parse:
 
 
 def _parse_any(frame: bytes, ingestion_time: int, readers: dict[str, _Read], known: dict[bytes, _Read]) -> Event:
-    """Parse a frame of any kind; where its beginning names a stream, the beginning is known from then on."""
+    """Parse a frame of any kind; the shape of one that carries a record is known from then on."""
     envelope = _decode_envelope(frame)
     control = _control(envelope)
     if control is not None:
@@ -268,14 +264,12 @@ def _parse_any(frame: bytes, ingestion_time: int, readers: dict[str, _Read], kno
     read = readers.get(_channel(envelope))
     if read is None:
         raise BadFrame("unknown_type", f"frame refused: {_kind(envelope)} is not known here")
-    if envelope.stream is None:
-        return read(b'{"data":%b}' % frame, ingestion_time)
-    record = read(frame, ingestion_time)
-    beginning = frame[:_BEGINNING]
-    if beginning.startswith(b'{"stream":"%b"' % envelope.stream.encode()):
-        if len(known) >= _KNOWN_BEGINNINGS:
+    record = read(frame if envelope.stream is not None else b'{"data":%b}' % frame, ingestion_time)
+    _check_numbers(record)
+    if envelope.stream is not None and len(frame) <= _LONGEST_SHAPE_BYTES and b"\\" not in frame:
+        if len(known) >= _KNOWN_SHAPES:
             known.clear()
-        known[beginning] = read
+        known[frame.translate(_SHAPE)] = read
     return record
 
 
