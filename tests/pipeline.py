@@ -149,6 +149,11 @@ class Pulse:
         self.not_live: list[str] = []
         self.not_ready: list[str] = []
 
+    def assert_live(self) -> None:
+        """Fail unless it was asked, and was live each time."""
+        assert self.looks
+        assert self.not_live == []
+
 
 @contextmanager
 def watched(service: Service) -> Iterator[Pulse]:

@@ -101,7 +101,7 @@ def test_killed_broker_loses_nothing(tmp_path: Path, own_kafka: Callable[[], Emb
             pipeline.wait_for_rows(FEW)
             _wait_until_ready(ingestor, consumer)
         for pulse in (ingesting, consuming):
-            assert pulse.not_live == []
+            pulse.assert_live()
             assert {f"no Kafka broker answers at {broker.bootstrap}"} == set(pulse.not_ready)
         pipeline.finish(simulator, ingestor, consumer)
         _assert_all_stored(pipeline)
@@ -122,7 +122,8 @@ def test_killed_database_loses_nothing(
             server.start()
             pipeline.wait_for_rows(FEW)
             _wait_until_ready(consumer)
-        assert ingesting.not_live == consuming.not_live == []
+        ingesting.assert_live()
+        consuming.assert_live()
         assert ingesting.not_ready == []
         assert all(reason.startswith("database: ") for reason in consuming.not_ready)
         pipeline.finish(simulator, ingestor, consumer)
@@ -139,11 +140,31 @@ def test_killed_venue_is_found_again(pipeline: Pipeline) -> None:
         simulator = pipeline.simulate()
         pipeline.wait_for_rows(FEW)
         _wait_until_ready(ingestor)
-    assert ingesting.not_live == []
+    ingesting.assert_live()
     assert all("binance" in reason for reason in ingesting.not_ready)
     assert ingestor.stats()["reconnects"] == 1
     pipeline.finish(simulator, ingestor, consumer)
     _assert_missing_is_listed(pipeline)
+
+
+def test_everything_killed_at_once(
+    tmp_path: Path, own_kafka: Callable[[], EmbeddedKafka], own_postgres: Callable[[], EmbeddedPostgres]
+) -> None:
+    """After kill -9 of ingestor, consumer, broker and database together, only what was not received is missing."""
+    broker, server = own_kafka(), own_postgres()
+    with Pipeline(tmp_path, broker.settings, server.dsn, "test") as pipeline:
+        pipeline.create_topics()
+        consumer, ingestor, simulator = pipeline.consume(), pipeline.ingest(), pipeline.simulate()
+        pipeline.wait_for_rows(FEW)
+        for victim in (ingestor, broker, consumer, server):
+            victim.kill()
+        _issue(pipeline, FEW)
+        server.start()
+        broker.start()
+        consumer, ingestor = pipeline.consume(), pipeline.ingest()
+        pipeline.wait_for_rows(FEW)
+        pipeline.finish(simulator, ingestor, consumer)
+        assert sum(map(len, _assert_missing_is_listed(pipeline).values())) >= FEW
 
 
 # ---- SIGSTOP ----
@@ -210,7 +231,7 @@ def test_venue_may_come_later(pipeline: Pipeline) -> None:
         wait_until(lambda: len(ingestor.entries("connect_failed")) > 1, RECOVERY_S, "a second attempt")
         simulator = pipeline.simulate()
         _wait_until_ready(ingestor)
-    assert pulse.not_live == []
+    pulse.assert_live()
     pipeline.wait_for_rows(FEW)
     pipeline.finish(simulator, ingestor, consumer)
     _assert_all_stored(pipeline)
@@ -233,7 +254,8 @@ def test_broker_and_topics_may_come_later(
                 _wait_for_reason(service, "topic test.")
             pipeline.create_topics()
             _wait_until_ready(*services)
-        assert ingesting.not_live == consuming.not_live == []
+        ingesting.assert_live()
+        consuming.assert_live()
         pipeline.wait_for_rows(FEW)
         pipeline.finish(simulator, ingestor, consumer)
         _assert_all_stored(pipeline)
@@ -254,7 +276,7 @@ def test_database_may_come_later(
             wait_until(lambda: pipeline.market()["issued"] > FEW, RECOVERY_S, "records to pile up")
             server.start()
             _wait_until_ready(consumer)
-        assert pulse.not_live == []
+        pulse.assert_live()
         pipeline.wait_for_rows(FEW)
         pipeline.finish(simulator, ingestor, consumer)
         _assert_all_stored(pipeline)
