@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -61,3 +64,18 @@ def test_client_packages_are_no_server(tmp_path: Path) -> None:
     assert probe(folder) is None
     (folder / "initdb").unlink()
     assert probe(folder) is None
+
+
+@pytest.mark.parametrize("filters", [True, False], ids=["with filters", "before Python 3.11.4"])
+def test_fetched_archive_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, filters: bool) -> None:
+    """The fetched server can be run after unpacking, also by a Python whose tarfile knows no filters yet."""
+    if not filters:
+        monkeypatch.delattr(tarfile, "data_filter", raising=False)
+    _installation(tmp_path / "made" / "bin", "18.1")
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:xz") as inner:
+        inner.add(tmp_path / "made" / "bin", "bin")
+    with zipfile.ZipFile(tmp_path / "server.jar", "w") as outer:
+        outer.writestr("server.txz", packed.getvalue())
+    postgres_binaries._unpack(tmp_path / "server.jar", tmp_path / "unpacked")
+    assert probe(tmp_path / "unpacked" / "bin") == Binaries(tmp_path / "unpacked" / "bin", 18)
