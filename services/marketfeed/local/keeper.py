@@ -29,15 +29,19 @@ class Keeper:
         self._observer = observer
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=server.name)
         self._watcher: asyncio.Task[None] | None = None
+        self._stopping = False
 
     async def start(self) -> None:
         """Start the server and watch it from then on; raises what the server's own start raises."""
         await self._call(self._server.start)
+        if self._stopping:
+            return
         self.state = State.RUNNING
         self._watcher = asyncio.create_task(self._watch(), name=self.name)
 
     async def stop(self) -> None:
         """End the server in order, also one that is still starting."""
+        self._stopping = True
         if self._watcher is not None:
             self._watcher.cancel()
         await self._call(self._server.stop)

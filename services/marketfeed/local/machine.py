@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from marketfeed import topics
 from marketfeed.errors import ConfigurationError, MarketfeedError, Unavailable
@@ -64,7 +65,7 @@ class Machine:
 
     async def start(self) -> None:
         """Start everything, as much side by side as can be; returns when every service listens."""
-        await asyncio.gather(self._start_kafka(), self._start_postgres(), self._start_venue())
+        await _all_or_none(self._start_kafka(), self._start_postgres(), self._start_venue())
         self.fleet.addresses = self._addresses()
         await self.fleet.apply(self._workload)
         await self._telling("the services", asyncio.gather(*(service.listening() for service in self.fleet.services)))
@@ -228,3 +229,13 @@ class Machine:
         finally:
             task.cancel()
         self._screen.say(f"{what[0].upper()}{what[1:]} ready after {time.monotonic() - started:.1f} s")
+
+
+async def _all_or_none(*works: Coroutine[Any, Any, None]) -> None:
+    """Wait for all of them; when one fails, cancel the others and raise what it raised."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
