@@ -133,8 +133,6 @@ class Intake:
             read[partition[0]] += 1
         for topic, count in read.items():
             self._metrics.consumed.labels(topic).inc(count)
-        if read:
-            self.state.broker_problem = None
 
     def _give_due(self, now: float) -> None:
         settings = self._settings

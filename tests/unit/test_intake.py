@@ -1,0 +1,30 @@
+"""What the reading side of a consumer makes of what its Kafka client says; nothing is connected."""
+
+from __future__ import annotations
+
+from confluent_kafka import KafkaError, Message
+from prometheus_client import CollectorRegistry
+
+from marketfeed.intake import Intake
+from marketfeed.lanes import Lanes
+from marketfeed.metrics import ConsumerMetrics
+from marketfeed.settings import ConsumerSettings, KafkaSettings, Secret
+
+SETTINGS = ConsumerSettings(
+    feed="test",
+    sink="postgres",
+    sink_type="postgresql",
+    topics=("trades",),
+    group="test",
+    dsn=Secret(),
+    dead_letter_topic="dlq",
+    kafka=KafkaSettings(bootstrap_servers="broker:9092"),
+)
+
+
+def test_records_fetched_before_do_not_hide_that_the_broker_is_gone() -> None:
+    """The client says once that no broker answers; records that it had fetched before then say nothing about it."""
+    intake = Intake(SETTINGS, Lanes(), [], ConsumerMetrics(CollectorRegistry()))
+    intake._client_error(KafkaError(KafkaError._ALL_BROKERS_DOWN))
+    intake._take([Message(topic="trades", partition=0, offset=0, value=b"fetched before")])
+    assert intake.state.broker_problem == "no Kafka broker answers at broker:9092"
