@@ -31,9 +31,11 @@ _LOOK_EVERY_S = 1.0
 _ANSWER_TIMEOUT_S = 1.0
 _REVOKE_TIMEOUT_S = 10.0
 
-# How long a lane may grow: a batch that is being stored and about one that waits; more of them when they are small.
-_LANE_ROWS_MIN = 1000
-_WRITER_WAIT_S = 1.0  # how long reading waits for a long lane before its partition is paused
+# How many rows may wait in all lanes: two batches for each writer; more when they are small, because records come in
+# runs of one partition, and writers need batches of several to work side by side.
+_WAITING_BATCHES = 2
+_WAITING_ROWS_MIN = 10_000
+_WRITER_WAIT_S = 1.0  # how long reading waits for writers before the partitions of long lanes are paused
 _COLLECT_WAIT_S = 0.05
 
 # Topics that appear, and partitions that are added, are found this soon.
@@ -42,6 +44,9 @@ _METADATA_REFRESH_MS = 10_000
 # Bound what is fetched ahead: records come compressed, and cost the client several times their bytes.
 _FETCHED_KBYTES = 4096
 _FETCH_BYTES = 262_144
+# While full partitions leave only empty ones to ask for, a fetch waits this long at the broker, and nothing is
+# fetched of the others meanwhile: with the default of 500 ms, a consumer that catches up runs dry.
+_FETCH_WAIT_MS = 50
 
 _log = logger("intake")
 
@@ -73,7 +78,8 @@ class Intake:
         self._open: dict[Partition, Batch] = {}
         self._paused: set[Partition] = set()
         self._committed_before: dict[Partition, int] = {}
-        self._lane_rows = max(_LANE_ROWS_MIN, settings.batch_rows)
+        self._last_error: str | None = None
+        self._waiting_rows = max(_WAITING_ROWS_MIN, _WAITING_BATCHES * len(writers) * settings.batch_rows)
 
     def run(self, stop: Event) -> None:
         """Read until `stop` is set, then store and commit what was read.
@@ -99,6 +105,7 @@ class Intake:
             "topic.metadata.refresh.interval.ms": _METADATA_REFRESH_MS,
             "queued.max.messages.kbytes": _FETCHED_KBYTES,
             "fetch.message.max.bytes": _FETCH_BYTES,
+            "fetch.wait.max.ms": _FETCH_WAIT_MS,
         }
 
     def _loop(self, consumer: Consumer, stop: Event) -> None:
@@ -133,6 +140,8 @@ class Intake:
             read[partition[0]] += 1
         for topic, count in read.items():
             self._metrics.consumed.labels(topic).inc(count)
+        if read:
+            self._last_error = None
 
     def _give_due(self, now: float) -> None:
         settings = self._settings
@@ -174,7 +183,11 @@ class Intake:
             self._paused -= short
 
     def _long_lanes(self) -> set[Partition]:
-        return {part for part in self.offsets.assigned if self._lanes.rows(part) > self._lane_rows}
+        """Return the partitions that take more than their share of the room there is; none while there is room."""
+        if self._lanes.total() <= self._waiting_rows:
+            return set()
+        share = self._waiting_rows / len(self.offsets.assigned or (None,))
+        return {part for part in self.offsets.assigned if self._lanes.rows(part) > share}
 
     def _problem(self) -> str | None:
         return next((writer.problem for writer in self._writers if writer.problem is not None), None)
@@ -249,8 +262,7 @@ class Intake:
             writer.finish(max(0.0, deadline - time.monotonic()))
         self._collect()
         self._commit(consumer, wait=True)
-        complete = self._lanes.is_empty()
-        _log.info("drained", complete=complete, rows=sum(writer.rows_new for writer in self._writers))
+        _log.info("drained", rows_left=self._lanes.total(), rows=sum(writer.rows_new for writer in self._writers))
 
     # What goes wrong
 
@@ -275,7 +287,9 @@ class Intake:
     def _count_error(self, topic: str, error: KafkaError) -> None:
         self.state.errors += 1
         self._metrics.errors.labels(topic).inc()
-        _log.warning("kafka_error", topic=topic, code=error.name(), reason=error.str())
+        if error.name() != self._last_error:  # a broker that is away is reported several times a second
+            _log.warning("kafka_error", topic=topic, code=error.name(), reason=error.str())
+        self._last_error = error.name()
 
     # What is shown
 

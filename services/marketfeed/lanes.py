@@ -61,10 +61,10 @@ class Lanes:
         with self._changed:
             return self._rows[partition]
 
-    def is_empty(self) -> bool:
-        """Tell whether everything that was put is completed."""
+    def total(self) -> int:
+        """Return how many rows of all partitions are not completed."""
         with self._changed:
-            return self._rows.total() == 0
+            return self._rows.total()
 
     def close(self) -> None:
         """Put nothing any more; writers end when nothing waits."""

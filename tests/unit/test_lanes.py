@@ -35,12 +35,12 @@ def test_completed_batches_are_collected_once() -> None:
     lanes = Lanes()
     item = batch(0, rows=3)
     lanes.put(item)
-    assert (lanes.rows(("trades", 0)), lanes.is_empty()) == (3, False)
+    assert (lanes.rows(("trades", 0)), lanes.total()) == (3, 3)
     taken = lanes.take()
     assert taken is item
     assert lanes.rows(("trades", 0)) == 3, "rows wait until they are completed"
     lanes.complete(item)
-    assert (lanes.rows(("trades", 0)), lanes.is_empty()) == (0, True)
+    assert (lanes.rows(("trades", 0)), lanes.total()) == (0, 0)
     assert lanes.collect() == [item]
     assert lanes.collect() == []
 
@@ -88,4 +88,4 @@ def test_two_writers_keep_each_partition_in_order(partitions: list[int]) -> None
     for partition in set(partitions):
         expected = [id(item) for item in batches if item.partition[1] == partition]
         assert [id(item) for item in completed if item.partition[1] == partition] == expected
-    assert lanes.is_empty()
+    assert lanes.total() == 0
