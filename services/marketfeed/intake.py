@@ -78,7 +78,7 @@ class Intake:
         self._open: dict[Partition, Batch] = {}
         self._paused: set[Partition] = set()
         self._committed_before: dict[Partition, int] = {}
-        self._last_error: str | None = None
+        self._told: set[str] = set()  # the errors that were logged since something was read
         self._waiting_rows = max(_WAITING_ROWS_MIN, _WAITING_BATCHES * len(writers) * settings.batch_rows)
 
     def run(self, stop: Event) -> None:
@@ -141,7 +141,7 @@ class Intake:
         for topic, count in read.items():
             self._metrics.consumed.labels(topic).inc(count)
         if read:
-            self._last_error = None
+            self._told.clear()
 
     def _give_due(self, now: float) -> None:
         settings = self._settings
@@ -287,9 +287,9 @@ class Intake:
     def _count_error(self, topic: str, error: KafkaError) -> None:
         self.state.errors += 1
         self._metrics.errors.labels(topic).inc()
-        if error.name() != self._last_error:  # a broker that is away is reported several times a second
+        if error.name() not in self._told:  # a broker that is away is reported several times a second
             _log.warning("kafka_error", topic=topic, code=error.name(), reason=error.str())
-        self._last_error = error.name()
+        self._told.add(error.name())
 
     # What is shown
 
