@@ -8,6 +8,7 @@ import os
 import threading
 import urllib.error
 import urllib.request
+from contextlib import nullcontext
 from io import BytesIO
 from pathlib import Path
 
@@ -168,6 +169,33 @@ def test_missing_archive_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(ComponentMissing, match="404"):
         fetch("tool", "for the test", lock=_lock(), cache=tmp_path, base="test://host")
     assert len(asked) == 1
+
+
+class _Endless(BytesIO):
+    """An answer that never ends."""
+
+    def read1(self, _size: int | None = -1, /) -> bytes:
+        return b"more"
+
+
+def test_one_failure_ends_the_other_downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When one archive cannot be had, nobody waits for the rest of the others, and no part of them stays."""
+    slow = Artifact("org.example:slow:1.0", DIGEST, 1 << 40)
+    missing = Artifact("org.example:missing:1.0", DIGEST, 1)
+    begun = threading.Event()
+
+    def urlopen(url: str, timeout: float) -> BytesIO:
+        if "slow" in url:
+            begun.set()
+            return _Endless()
+        assert begun.wait(timeout)
+        raise urllib.error.HTTPError(url, 404, "Not Found", None, None)  # type: ignore[arg-type] # no headers here
+
+    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+    monkeypatch.setattr(components, "progress", lambda *_: nullcontext(lambda _count: None))
+    with pytest.raises(ComponentMissing, match="404"):
+        fetch("tool", "for the test", lock=Lock({"tool": (missing, slow)}, {}), cache=tmp_path, base="test://host")
+    assert _files(tmp_path) == set()
 
 
 def test_mirror_replaces_the_public_repository(monkeypatch: pytest.MonkeyPatch) -> None:

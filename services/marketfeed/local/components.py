@@ -189,7 +189,8 @@ def fetch(name: str, why: str, *, lock: Lock | None = None, cache: Path | None =
             missing = _missing(artifacts, folder)
             if missing:
                 size = sum(item.size for item in missing)
-                with progress(f"Fetching {name} ({len(missing)} files) into {folder}: {why}", size) as advance:
+                count = f" ({len(missing)} files)" if len(missing) > 1 else ""
+                with progress(f"Fetching {name}{count} into {folder}: {why}", size) as advance:
                     _fetch_all(missing, folder, base or repository(), advance)
     return [folder / item.path for item in artifacts]
 
@@ -251,12 +252,21 @@ def _has_size(path: Path, size: int) -> bool:
 
 
 def _fetch_all(artifacts: Sequence[Artifact], folder: Path, base: str, advance: Callable[[int], None]) -> None:
+    """Fetch all, some at a time; the first failure, or Ctrl-C, ends the others too."""
+    given_up = threading.Event()
+
+    def advance_or_stop(count: int) -> None:
+        if given_up.is_set():
+            raise ComponentMissing("Another download failed, or somebody does not want to wait for this one")
+        advance(count)
+
     with ThreadPoolExecutor(_THREADS) as pool:
-        downloads = [pool.submit(_fetch_one, item, folder, base, advance) for item in artifacts]
+        downloads = [pool.submit(_fetch_one, item, folder, base, advance_or_stop) for item in artifacts]
         try:
             for download in downloads:
                 download.result()
         except BaseException:
+            given_up.set()
             pool.shutdown(cancel_futures=True)
             raise
 
@@ -292,7 +302,7 @@ def _download(url: str, target: Path, advance: Callable[[int], None]) -> str:
         digest = hashlib.sha256()
         try:
             with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as response, target.open("wb") as output:  # noqa: S310 - the base is the user's own
-                while chunk := response.read(_CHUNK_BYTES):
+                while chunk := response.read1(_CHUNK_BYTES):  # what is there, so that a slow network shows progress
                     output.write(chunk)
                     digest.update(chunk)
                     counted += len(chunk)

@@ -161,6 +161,14 @@ class EmbeddedKafka(EmbeddedServer):
         }
 
 
+def provide() -> None:
+    """Find what runs the broker, or fetch and prepare it, so that a later `start()` does not have to.
+
+    Raises ComponentMissing when something could not be fetched.
+    """
+    _runtime()
+
+
 def _properties(values: Mapping[str, str]) -> str:
     """Return a Java properties file; a backslash is the one character in our values that it would take amiss."""
     return "".join(f"{name}={value}\n" for name, value in values.items()).replace("\\", "\\\\")

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from marketfeed.errors import ConfigurationError, MarketfeedError, Unavailable
-from marketfeed.local import runs
+from marketfeed.local import kafka, runs
 from marketfeed.local.advice import advice
 from marketfeed.local.files import write_atomically
 from marketfeed.local.machine import Machine
 from marketfeed.local.observe import Observatory
+from marketfeed.local.postgres_binaries import find_binaries
 from marketfeed.local.screen import Screen
 from marketfeed.local.venue import Market
 from marketfeed.local.workload import Workload
@@ -47,6 +48,9 @@ class Options:
 
 def run(workload: Workload, reload: Reload, options: Options) -> int:
     """Run the workload to its end; return the exit code. Raises MarketfeedError when it cannot be run."""
+    if workload.kafka:
+        kafka.provide()
+        find_binaries()
     with runs.folder(options.keep) as folder:
         return asyncio.run(_live(workload, reload, options, folder))
 
@@ -95,7 +99,8 @@ class _Run:
 
     async def _show(self) -> None:
         """Run with the live picture until the time is over or somebody stops us."""
-        self._screen.say(f"Where everything answers: {self._folder / 'endpoints.json'}; logs: {self._folder / 'logs'}")
+        self._screen.say(f"Where everything answers: {self._folder / 'endpoints.json'}")
+        self._screen.say(f"Logs: {self._folder / 'logs'}")
         if self._options.for_s is None:
             self._screen.say("Ctrl-C ends the run in order")
         with self._screen:
