@@ -16,16 +16,16 @@ SNAPSHOT = Snapshot(
     remaining_s=None,
     servers=(ServerView("Kafka", "running", "127.0.0.1:19092"),),
     shards=(
-        ShardView("binance-spot-0", "running", 5, 5, 10_000, 1234.4, 0.25),
-        ShardView("binance-spot-1", "running", 4, 3, 20, 10.0, 2.5),
+        ShardView("binance-spot-ingestor-0", "running", 5, 5, 10_000, 1234.4, 0.25),
+        ShardView("binance-spot-ingestor-1", "running", 4, 3, 20, 10.0, 2.5),
     ),
-    consumers=(ConsumerView("timescale", "running", 9_876, 500.0, 123, 0.4, 0),),
+    consumers=(ConsumerView("binance-spot-consumer-timescale", "running", 9_876, 500.0, 123, 0.4, 0),),
     missing=0,
 )
 
 
-def _shown(snapshot: Snapshot) -> str:
-    console = Console(file=io.StringIO(), width=160, color_system=None)
+def _shown(snapshot: Snapshot, width: int = 160) -> str:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
     console.print(render(snapshot))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
@@ -47,7 +47,7 @@ def test_the_line_names_what_does_not_run() -> None:
 
 def test_what_has_not_answered_yet_is_shown_as_unknown() -> None:
     """A shard without stats and a ledger that does not answer show a dash, and break nothing."""
-    silent = replace(SNAPSHOT, shards=(ShardView("binance-spot-0", "starting"),), missing=None)
+    silent = replace(SNAPSHOT, shards=(ShardView("binance-spot-ingestor-0", "starting"),), missing=None)
     assert "missing -" in line(silent)
     assert "-/-" in _shown(silent)
 
@@ -55,8 +55,17 @@ def test_what_has_not_answered_yet_is_shown_as_unknown() -> None:
 def test_the_table_shows_every_part() -> None:
     """Servers, shards and consumers each have their row with state and numbers."""
     shown = _shown(SNAPSHOT)
-    for part in ("no print missing", "127.0.0.1:19092", "binance-spot-1", "3/4", "1,234", "9,876", "123"):
+    for part in ("no print missing", "127.0.0.1:19092", "ingestor-1", "3/4", "1,234", "9,876", "123"):
         assert part in shown
+
+
+def test_numbers_are_whole_in_a_narrow_terminal() -> None:
+    """In 80 columns and after restarts, names are shortened and every number and heading is whole."""
+    busy = ConsumerView("binance-spot-consumer-timescale", "running", 12_345_678, 9_876.0, 54_321, 12.5, 987, 12)
+    shown = _shown(replace(SNAPSHOT, consumers=(busy,)), width=80)
+    for part in ("12,345,678", "9,876", "54,321", "12.5 s", "987", "running (12 restarts)", "quarantined"):
+        assert part in shown
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 def test_missing_prints_and_restarts_stand_out() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rich.console import Group, RenderableType
+from rich.console import Group, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -63,9 +63,10 @@ class Snapshot:
 
 def render(snapshot: Snapshot) -> RenderableType:
     """Return the live table."""
-    parts: list[RenderableType] = [_heading(snapshot), _servers(snapshot.servers), _shards(snapshot.shards)]
+    prefix = f"{snapshot.feed}-"  # the heading says it already
+    parts: list[RenderableType] = [_heading(snapshot), _servers(snapshot.servers), _shards(snapshot.shards, prefix)]
     if snapshot.consumers:
-        parts.append(_consumers(snapshot.consumers))
+        parts.append(_consumers(snapshot.consumers, prefix))
     return Group(*parts)
 
 
@@ -119,11 +120,11 @@ def _servers(views: tuple[ServerView, ...]) -> Table:
     return table
 
 
-def _shards(views: tuple[ShardView, ...]) -> Table:
+def _shards(views: tuple[ShardView, ...], prefix: str) -> Table:
     table = _table("shard", "state", "streams", "records", "records/s", "last message")
     for view in views:
         table.add_row(
-            view.name,
+            view.name.removeprefix(prefix),
             _state(view.state, view.restarts),
             f"{_count(view.subscribed)}/{_count(view.desired)}",
             _count(view.records),
@@ -133,11 +134,11 @@ def _shards(views: tuple[ShardView, ...]) -> Table:
     return table
 
 
-def _consumers(views: tuple[ConsumerView, ...]) -> Table:
+def _consumers(views: tuple[ConsumerView, ...], prefix: str) -> Table:
     table = _table("consumer", "state", "rows", "rows/s", "lag", "lag time", "quarantined")
     for view in views:
         table.add_row(
-            view.name,
+            view.name.removeprefix(prefix),
             _state(view.state, view.restarts),
             _count(view.rows),
             _count(view.rows_per_s),
@@ -149,16 +150,21 @@ def _consumers(views: tuple[ConsumerView, ...]) -> Table:
 
 
 def _table(*columns: str, texts: int = 2) -> Table:
-    """Return an empty table whose first columns hold texts and whose others hold numbers."""
+    """Return an empty table whose first columns hold texts and whose others hold numbers.
+
+    Where the terminal is narrow, the names in the first column are cut before any number is.
+    """
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number < texts else "right", no_wrap=True)
+        justify: JustifyMethod = "left" if number < texts else "right"
+        table.add_column(column, justify=justify, no_wrap=number > 0, overflow="ellipsis")
     return table
 
 
 def _state(state: str, restarts: int) -> Text:
     text = Text(state, style=_COLOURS.get(state, ""))
-    return text.append(f" ({restarts} restarts)", style="dim") if restarts else text
+    times = f" ({restarts} restart{'s' * (restarts > 1)})"
+    return text.append(times, style="dim") if restarts else text
 
 
 def _running(views: tuple[ShardView, ...]) -> int:
