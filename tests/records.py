@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from marketfeed.events import AggTrade, BookTicker, Source, Trade
+from marketfeed import codec
+from marketfeed.events import AggTrade, BookTicker, Record, Source, Trade
 from marketfeed.quarantine import Headers
 
 START_US = 1_767_225_600_000_000
@@ -40,6 +41,11 @@ class SourceRecord:
 
     def headers(self) -> Headers | None:
         return self.sent_headers
+
+
+def encoded(record: Record) -> tuple[str, bytes]:
+    """Return what a publisher takes of a record: its stream and its bytes."""
+    return codec.stream_of(record), codec.encode(record)
 
 
 def trade(number: int, symbol: str = "BTCUSDT", after_us: int = 0, source: Source = "stream") -> Trade:

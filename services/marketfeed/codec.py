@@ -28,6 +28,11 @@ def is_decimal(text: str) -> bool:
     return _DECIMAL(text) is not None
 
 
+def stream_of(record: Record) -> str:
+    """Return the text form of the record's stream, as `BTCUSDT@trade`."""
+    return f"{record.symbol}@{record.channel}"
+
+
 def decode(data: bytes) -> Record:
     """Read and check one record; raises BadRecord with the error's type and what would be right."""
     try:

@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry
 
 from marketfeed import exchanges
 from marketfeed.errors import BadFrame, ConfigurationError
-from marketfeed.events import Channel, Record
+from marketfeed.events import Channel, Stream
 from marketfeed.ingest.outlet import Outlet
 from marketfeed.ingest.report import Report
 from marketfeed.ingest.session import Session
@@ -140,9 +140,10 @@ class Ingestor:
             if self._waits_for is None:
                 self._session.want(self._file.streams)
 
-    def _on_full(self, record: Record | None) -> None:
+    def _on_full(self, stream: str | None) -> None:
         """Stop reading until the publisher has room."""
-        topic = self._settings.dead_letter_topic if record is None else self._settings.topics.get(record.channel, "")
+        channel = stream and Stream.parse(stream).channel
+        topic = self._settings.topics.get(channel, "") if channel else self._settings.dead_letter_topic
         self._report.queue_full(topic)
         self._session.pause()
 
@@ -229,9 +230,9 @@ def make_publisher(settings: IngestorSettings) -> Publisher:
     """Return the publisher that the settings name; raises ConfigurationError."""
     match settings.publisher:
         case "null":
-            return NullPublisher()
+            return NullPublisher(settings.exchange)
         case "stdout":
-            return StdoutPublisher(sys.stdout.buffer)
+            return StdoutPublisher(sys.stdout.buffer, settings.exchange)
         case "kafka":
             return _kafka_publisher(settings)
 

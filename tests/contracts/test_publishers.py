@@ -19,7 +19,7 @@ from marketfeed.publishers.kafka import KafkaPublisher, parse_headers
 from marketfeed.publishers.null import NullPublisher
 from marketfeed.publishers.stdout import ReaderGone, StdoutPublisher
 from marketfeed.settings import KafkaSettings, KeyStyle, ProducerSettings, Topic
-from records import agg_trade, book_ticker, trade
+from records import agg_trade, book_ticker, encoded, trade
 
 NOBODY = KafkaSettings(bootstrap_servers="127.0.0.1:1")
 FLUSH_S = 20.0
@@ -66,10 +66,12 @@ def make_topics(kafka: KafkaSettings, prefix: str) -> None:
 def outside(request: pytest.FixtureRequest) -> Iterator[Outside]:
     """Return each publisher in turn; the broker is started for Kafka's only."""
     if request.param == "null":
-        yield Outside(NullPublisher(), lambda: None)
+        yield Outside(NullPublisher("binance"), lambda: None)
     elif request.param == "stdout":
         out = io.BytesIO()
-        yield Outside(StdoutPublisher(out), lambda: [codec.decode(line) for line in out.getvalue().splitlines()])
+        yield Outside(
+            StdoutPublisher(out, "binance"), lambda: [codec.decode(line) for line in out.getvalue().splitlines()]
+        )
     else:
         kafka: KafkaSettings = request.getfixturevalue("kafka_settings")
         prefix: str = request.getfixturevalue("topic_name")
@@ -94,7 +96,7 @@ def test_records_come_out_in_the_order_of_their_stream(outside: Outside) -> None
     publisher = outside.publisher
     wait_until(lambda: publisher.waits_for() is None, FLUSH_S, "the topics to be known to the broker")
     for record in RECORDS:
-        publisher.publish(record)
+        publisher.publish(*encoded(record))
     publisher.poll()
     assert publisher.flush(FLUSH_S) == 0
     assert publisher.pending() == 0
@@ -107,7 +109,7 @@ def test_records_come_out_in_the_order_of_their_stream(outside: Outside) -> None
 def test_taken_records_are_counted_by_stream(outside: Outside) -> None:
     """`flows` counts what was taken, stream by stream, and nothing counts as failed."""
     for record in RECORDS:
-        outside.publisher.publish(record)
+        outside.publisher.publish(*encoded(record))
     taken = {flow.stream: flow.taken for flow in outside.publisher.flows()}
     assert taken == {stream: len(records) for stream, records in _by_stream(RECORDS).items()}
     assert {flow.exchange for flow in outside.publisher.flows()} == {"binance"}
@@ -133,9 +135,9 @@ class _ClosedPipe(io.BytesIO):
 
 def test_a_reader_that_is_gone_ends_the_process_and_is_counted() -> None:
     """Records for a closed pipe count as failed, and the next poll says that it cannot go on."""
-    publisher = StdoutPublisher(_ClosedPipe())
-    publisher.publish(trade(1))
-    publisher.publish(trade(2))
+    publisher = StdoutPublisher(_ClosedPipe(), "binance")
+    publisher.publish(*encoded(trade(1)))
+    publisher.publish(*encoded(trade(2)))
     assert publisher.failed.total() == 2
     assert publisher.problem() is not None
     with pytest.raises(ReaderGone):
@@ -160,7 +162,7 @@ def test_a_key_keeps_its_symbol_in_one_partition(
     make_topics(kafka_settings, topic_name)
     publisher = kafka_publisher(kafka_settings, topic_name, key_style=key_style)
     for number in range(20):
-        publisher.publish(trade(number))
+        publisher.publish(*encoded(trade(number)))
     assert publisher.flush(FLUSH_S) == 0
     messages = _messages(kafka_settings, f"{topic_name}.trades")
     assert {message.key() for message in messages} == {key}
@@ -189,7 +191,7 @@ def test_configured_headers_travel_with_each_record(kafka_settings: KafkaSetting
     """KAFKA_HEADERS becomes headers of every record."""
     make_topics(kafka_settings, topic_name)
     publisher = kafka_publisher(kafka_settings, topic_name, ProducerSettings(headers=("schema=1", "team=a=b")))
-    publisher.publish(trade(1))
+    publisher.publish(*encoded(trade(1)))
     assert publisher.flush(FLUSH_S) == 0
     (message,) = _messages(kafka_settings, f"{topic_name}.trades")
     assert message.headers() == [("schema", b"1"), ("team", b"a=b")]
@@ -225,9 +227,9 @@ def test_a_record_that_the_broker_can_never_take_is_counted(kafka_settings: Kafk
     """A frame too large for the topic is counted as failed, and the records around it are delivered."""
     make_topics(kafka_settings, topic_name)
     publisher = kafka_publisher(kafka_settings, topic_name)
-    publisher.publish(trade(1))
+    publisher.publish(*encoded(trade(1)))
     publisher.quarantine(b"x" * 2_000_000, "not_json", "too large")
-    publisher.publish(trade(2))
+    publisher.publish(*encoded(trade(2)))
     assert publisher.flush(FLUSH_S) == 0
     assert publisher.failed == {f"{topic_name}.dlq": 1}
     assert len(_messages(kafka_settings, f"{topic_name}.trades")) == 2
@@ -252,7 +254,7 @@ def _fill(publisher: Publisher) -> int:
     """Publish until the publisher is full; return how many records it took."""
     for number in range(10_000):
         try:
-            publisher.publish(trade(number))
+            publisher.publish(*encoded(trade(number)))
         except Full:
             return number
     pytest.fail("the queue has no bound")

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 from marketfeed.events import Channel, Stream
 from marketfeed.ingest.report import Report
 from marketfeed.publishers.null import NullPublisher
-from records import book_ticker, trade
+from records import book_ticker, encoded, trade
 
 BTC = Stream("BTCUSDT", Channel.TRADE)
 ETH = Stream("ETHUSDT", Channel.TRADE)
@@ -15,11 +15,11 @@ ETH = Stream("ETHUSDT", Channel.TRADE)
 
 def test_records_are_counted_once_however_often_one_looks() -> None:
     """Each gathering adds what is new since the last one, by stream and by topic."""
-    registry, publisher = CollectorRegistry(), NullPublisher()
+    registry, publisher = CollectorRegistry(), NullPublisher("binance")
     report = Report(registry, "binance", "feed-0")
     for number in range(5):
-        publisher.publish(trade(number))
-        publisher.publish(book_ticker(number))
+        publisher.publish(*encoded(trade(number)))
+        publisher.publish(*encoded(book_ticker(number)))
         report.publisher(publisher, now=float(number))
         report.publisher(publisher, now=float(number))
     of_trades = {"exchange": "binance", "symbol": "BTCUSDT", "channel": "trade"}
@@ -31,7 +31,7 @@ def test_records_are_counted_once_however_often_one_looks() -> None:
 
 def test_failures_are_counted_once() -> None:
     """Failed deliveries rise by topic, and a second look adds nothing."""
-    registry, publisher = CollectorRegistry(), NullPublisher()
+    registry, publisher = CollectorRegistry(), NullPublisher("binance")
     report = Report(registry, "binance", "feed-0")
     publisher.failed["t"] += 2
     report.publisher(publisher, now=0.0)
@@ -43,8 +43,8 @@ def test_failures_are_counted_once() -> None:
 
 def test_fresh_streams_are_those_that_had_a_record_lately() -> None:
     """A stream is fresh within the time after its last record, and was never fresh without one."""
-    publisher, report = NullPublisher(), Report(CollectorRegistry(), "binance", "feed-0")
-    publisher.publish(trade(1))
+    publisher, report = NullPublisher("binance"), Report(CollectorRegistry(), "binance", "feed-0")
+    publisher.publish(*encoded(trade(1)))
     report.publisher(publisher, now=100.0)
     assert report.fresh([BTC, ETH], now=109.0, within_s=10.0) == 1
     assert report.fresh([BTC, ETH], now=111.0, within_s=10.0) == 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -59,6 +59,14 @@ Parse = Callable[[bytes, int], Sequence[Event]]
 
 
 @dataclass(frozen=True, slots=True)
+class Field:
+    """Where a record's number stands on the wire: behind which key, and what follows its digits in the record."""
+
+    key: str
+    suffix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One REST request that answers (part of) a gap: GET `path` with `query`, at the cost of `weight`."""
 
@@ -73,6 +81,9 @@ class Venue(Protocol):
     name: str
     channels: frozenset[Channel]
     limits: Limits
+    # By kind of record: the wire's fields behind each of its numbers, in the record's order, for frames whose letters
+    # tell all the rest (see `transcript`). Empty where a venue's frames are not like that.
+    fields: Mapping[type[Record], Mapping[str, Field]]
     websocket_url: str  # default base URLs; a feed may name others
     rest_urls: tuple[str, ...]
 

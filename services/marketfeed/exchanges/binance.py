@@ -7,8 +7,8 @@ Symbols are upper case here and lower case in stream names. Times on the wire ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 from urllib.parse import quote
 
@@ -17,10 +17,29 @@ import msgspec
 from marketfeed.codec import is_decimal, validation_error_type
 from marketfeed.errors import BadFrame
 from marketfeed.events import AggTrade, BookTicker, Channel, Gap, Grade, Id, Record, Stream, Trade
-from marketfeed.exchanges.base import Acknowledged, Closing, Event, Limits, Parse, Refused, Request
+from marketfeed.exchanges.base import Acknowledged, Closing, Event, Field, Limits, Parse, Refused, Request
 
 _CHANNELS = frozenset({Channel.TRADE, Channel.AGG_TRADE, Channel.BOOK_TICKER})
 _SHUTDOWN = "serverShutdown"
+_TAKER = {"trade_id": Field("t"), "price": Field("p"), "quantity": Field("q")}
+_MATCHED = {"event_time": Field("T", "000")}  # milliseconds there, microseconds here
+_FIELDS: dict[type[Record], dict[str, Field]] = {
+    Trade: {**_TAKER, **_MATCHED},
+    AggTrade: {
+        **_TAKER,
+        "trade_id": Field("a"),
+        "first_trade_id": Field("f"),
+        "last_trade_id": Field("l"),
+        **_MATCHED,
+    },
+    BookTicker: {
+        "update_id": Field("u"),
+        "bid_price": Field("b"),
+        "bid_quantity": Field("B"),
+        "ask_price": Field("a"),
+        "ask_quantity": Field("A"),
+    },
+}
 _PAGE = 1000  # rows in one REST answer
 
 LIMITS = Limits(
@@ -44,6 +63,7 @@ class BinanceVenue:
     rest_urls: tuple[str, ...]
     limits: Limits = LIMITS
     channels: frozenset[Channel] = _CHANNELS
+    fields: Mapping[type[Record], Mapping[str, Field]] = field(default_factory=lambda: _FIELDS)
 
     def url(self, base: str, streams: Collection[Stream]) -> str:
         """Return the combined-stream URL; without streams, the one that waits for SUBSCRIBE."""
@@ -219,20 +239,12 @@ def _check_numbers(record: Record) -> None:
         numbers = {"b": record.bid_price, "B": record.bid_quantity, "a": record.ask_price, "A": record.ask_quantity}
     else:
         numbers = {"p": record.price, "q": record.quantity}
-    for field, number in numbers.items():
+    for key, number in numbers.items():
         if not is_decimal(number):
             raise BadFrame(
                 "not_a_number",
-                f"frame refused: {number!r} is not a decimal number such as 39432.48000000 - at `$.data.{field}`",
+                f"frame refused: {number!r} is not a decimal number such as 39432.48000000 - at `$.data.{key}`",
             )
-
-
-# A frame's shape is the frame with a 0 for every digit. Frames of one shape differ in nothing but digits: one of them
-# shows for all which reader they take and that their prices are decimal numbers, which saves a quarter of the parsing.
-# Behind an escape digits stand for any character (`\u0031`): a frame with a backslash is looked at every time.
-_SHAPE = bytes.maketrans(b"123456789", b"000000000")
-_KNOWN_SHAPES = 32_768  # a stream has a few dozen
-_LONGEST_SHAPE_BYTES = 512
 
 
 def _parser(exchange: str) -> Parse:
@@ -241,22 +253,18 @@ def _parser(exchange: str) -> Parse:
         Channel.AGG_TRADE: _agg_trade_reader(exchange),
         Channel.BOOK_TICKER: _book_ticker_reader(exchange),
     }
-    known: dict[bytes, _Read] = {}
 
     def parse(frame: bytes, ingestion_time: int) -> tuple[Event]:
         try:
-            read = known.get(frame.translate(_SHAPE))
-            if read is not None:
-                return (read(frame, ingestion_time),)
-            return (_parse_any(frame, ingestion_time, readers, known),)
+            return (_parse_any(frame, ingestion_time, readers),)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise _bad_frame(error) from None
 
     return parse
 
 
-def _parse_any(frame: bytes, ingestion_time: int, readers: dict[str, _Read], known: dict[bytes, _Read]) -> Event:
-    """Parse a frame of any kind; the shape of one that carries a record is known from then on."""
+def _parse_any(frame: bytes, ingestion_time: int, readers: dict[str, _Read]) -> Event:
+    """Parse a frame of any kind."""
     envelope = _decode_envelope(frame)
     control = _control(envelope)
     if control is not None:
@@ -266,10 +274,6 @@ def _parse_any(frame: bytes, ingestion_time: int, readers: dict[str, _Read], kno
         raise BadFrame("unknown_type", f"frame refused: {_kind(envelope)} is not known here")
     record = read(frame if envelope.stream is not None else b'{"data":%b}' % frame, ingestion_time)
     _check_numbers(record)
-    if envelope.stream is not None and len(frame) <= _LONGEST_SHAPE_BYTES and b"\\" not in frame:
-        if len(known) >= _KNOWN_SHAPES:
-            known.clear()
-        known[frame.translate(_SHAPE)] = read
     return record
 
 

@@ -13,11 +13,13 @@ from typing import Protocol
 
 from picows import WSCloseCode, WSFrame, WSHandshakeError, WSListener, WSMsgType, WSTransport, ws_connect
 
+from marketfeed import codec
 from marketfeed.errors import BadFrame, Unavailable
 from marketfeed.exchanges.base import Control, Parse
 from marketfeed.ingest.diagnosis import Failure, from_error, from_status
 from marketfeed.ingest.outlet import Outlet
 from marketfeed.publishers import Full
+from marketfeed.transcript import Transcriber
 
 _CONNECT_TIMEOUT_S = 10.0
 _LARGEST_MESSAGE_BYTES = 10 * 1024 * 1024
@@ -48,10 +50,12 @@ class Handler(Protocol):
 class Connection(WSListener):
     """Reads one socket until it ends. `frames` counts the messages; `ended` is set when the socket is gone."""
 
-    def __init__(self, parse: Parse, outlet: Outlet, handler: Handler) -> None:
+    def __init__(self, parse: Parse, transcriber: Transcriber, outlet: Outlet, handler: Handler) -> None:
         self.frames = 0
         self.ended = asyncio.Event()
         self._parse = parse
+        self._transcriber = transcriber
+        self._transcribe = transcriber.transcribe
         self._outlet = outlet
         self._publish = outlet.publisher.publish
         self._handler = handler
@@ -105,18 +109,34 @@ class Connection(WSListener):
         return f"closed by the venue: {handshake.recv.code} {handshake.recv.reason or ''}".rstrip()
 
     def _take(self, message: bytes, ingestion_time: int) -> None:
-        """Parse a message and hand on what it holds; raises BadFrame."""
-        for event in self._parse(message, ingestion_time):
+        """Hand on what a message holds, copied where its shape is known, else parsed; raises BadFrame."""
+        copied = self._transcribe(message, ingestion_time)
+        if copied is not None:
+            self._offer(*copied)
+        else:
+            self._take_parsed(message, ingestion_time)
+        self.frames += 1
+
+    def _take_parsed(self, message: bytes, ingestion_time: int) -> None:
+        events = self._parse(message, ingestion_time)
+        for event in events:
             if isinstance(event, Control):
                 self._handler.on_control(event)
-            elif self._outlet.waiting:
-                self._outlet.hold(event)
-            else:
-                try:
-                    self._publish(event)
-                except Full:
-                    self._outlet.hold(event)
-        self.frames += 1
+                continue
+            stream, value = codec.stream_of(event), codec.encode(event)
+            if len(events) == 1:
+                self._transcriber.learn(message, stream, event, value)
+            self._offer(stream, value)
+
+    def _offer(self, stream: str, value: bytes) -> None:
+        """Publish a record, or hold it behind what waits."""
+        if self._outlet.waiting:
+            self._outlet.hold(stream, value)
+            return
+        try:
+            self._publish(stream, value)
+        except Full:
+            self._outlet.hold(stream, value)
 
     def _on_unparsed(self, frame: WSFrame, payload: bytes, ingestion_time: int, error: BadFrame) -> None:
         """Sort out what is no complete message of JSON: parts of one, control frames, and truly bad ones."""

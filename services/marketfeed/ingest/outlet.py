@@ -9,24 +9,25 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 
-from marketfeed.events import Record
 from marketfeed.publishers import Full, Publisher
 
 
 class Outlet:
     """Holds what the publisher refused with Full; `on_full` is called when a first one has to wait.
 
+    It is told the stream, or None for a frame on its way to quarantine.
+
     Whoever publishes offers to the publisher itself as long as nothing is `waiting`, and holds everything else here.
     """
 
-    def __init__(self, publisher: Publisher, on_full: Callable[[Record | None], None]) -> None:
+    def __init__(self, publisher: Publisher, on_full: Callable[[str | None], None]) -> None:
         self.publisher = publisher
         self.waiting: deque[Callable[[], None]] = deque()
         self._on_full = on_full
 
-    def hold(self, record: Record) -> None:
-        """Keep a record until there is room."""
-        self._hold(partial(self.publisher.publish, record), record)
+    def hold(self, stream: str, value: bytes) -> None:
+        """Keep an encoded record until there is room."""
+        self._hold(partial(self.publisher.publish, stream, value), stream)
 
     def quarantine(self, frame: bytes, error_type: str, reason: str) -> None:
         """Hand a frame that could not be understood over, now or when there is room."""
@@ -48,7 +49,7 @@ class Outlet:
             self.waiting.popleft()
         return True
 
-    def _hold(self, offer: Callable[[], None], record: Record | None) -> None:
+    def _hold(self, offer: Callable[[], None], stream: str | None) -> None:
         self.waiting.append(offer)
         if len(self.waiting) == 1:
-            self._on_full(record)
+            self._on_full(stream)

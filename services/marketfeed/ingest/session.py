@@ -18,6 +18,7 @@ from marketfeed.ingest.outlet import Outlet
 from marketfeed.ingest.subscriptions import Subscriptions
 from marketfeed.logs import logger
 from marketfeed.settings import IngestorSettings
+from marketfeed.transcript import Transcriber
 
 _LASTED_S = 10.0  # a connection that held so long was a success: the next failure starts the backoff anew
 
@@ -53,6 +54,7 @@ class Session:
         self._settings = settings
         self._venue = venue
         self._outlet = outlet
+        self._transcriber = Transcriber(venue.fields)
         self._observer = observer
         self._wanted: frozenset[Stream] = frozenset()
         self._changed = asyncio.Event()
@@ -151,7 +153,7 @@ class Session:
     async def _open(self) -> None:
         """Open a connection with as many streams as fit into a request; the others are subscribed on it."""
         first = sorted(self._wanted)[: self._venue.limits.streams_per_request]
-        connection = Connection(self._venue.parser(), self._outlet, self)
+        connection = Connection(self._venue.parser(), self._transcriber, self._outlet, self)
         self._announced = False
         self._subscriptions = Subscriptions(self._venue, first)
         self._subscriptions.want(self._wanted)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from marketfeed.events import Record, Stream
+from marketfeed.events import Stream
 
 
 class Full(Exception):
@@ -28,15 +28,15 @@ class Flow:
 
 
 class Publisher(Protocol):
-    """Takes records in order and reports what became of them."""
+    """Takes encoded records in order and reports what became of them."""
 
     failed: Counter[str]  # records that were taken and could not be delivered, by topic; each was logged
 
     def waits_for(self) -> str | None:
         """Return what must be there before the first record can be taken; None when all is. May block for seconds."""
 
-    def publish(self, record: Record) -> None:
-        """Take one record; raises Full when there is no room now."""
+    def publish(self, stream: str, value: bytes) -> None:
+        """Take one encoded record of a stream (`BTCUSDT@trade`); raises Full when there is no room now."""
 
     def quarantine(self, frame: bytes, error_type: str, reason: str) -> None:
         """Take the untouched bytes of a frame that could not be understood; raises Full when there is no room now."""

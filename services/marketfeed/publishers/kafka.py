@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 from confluent_kafka import KafkaError, KafkaException, Message
 
-from marketfeed import codec, quarantine
+from marketfeed import quarantine
 from marketfeed.errors import ConfigurationError, MarketfeedError, Unavailable
-from marketfeed.events import AggTrade, BookTicker, Channel, Record, Stream, Trade
+from marketfeed.events import Stream
 from marketfeed.kafka import ANSWER_TIMEOUT_S, answered, producer, producer_config
 from marketfeed.logs import logger
 from marketfeed.publishers import Flow, Full
@@ -40,15 +40,16 @@ class _Route(Flow):
 
 
 class _Routes(dict[str, _Route]):
-    """One channel's routes by symbol, made when a symbol is first seen."""
+    """The way of each stream, made when its first record comes."""
 
-    def __init__(self, exchange: str, channel: Channel, topic: str, key_style: KeyStyle) -> None:
+    def __init__(self, exchange: str, topics: Mapping[str, str], key_style: KeyStyle) -> None:
         super().__init__()
-        self._exchange, self._channel, self._topic, self._key_style = exchange, channel, topic, key_style
+        self._exchange, self._topics, self._key_style = exchange, topics, key_style
 
-    def __missing__(self, symbol: str) -> _Route:
-        key = self._key_style.key(self._exchange, symbol)
-        route = self[symbol] = _Route(self._topic, self._exchange, Stream(symbol, self._channel), key=key)
+    def __missing__(self, name: str) -> _Route:
+        stream = Stream.parse(name)
+        key = self._key_style.key(self._exchange, stream.symbol)
+        route = self[name] = _Route(self._topics[stream.channel], self._exchange, stream, key=key)
         return route
 
 
@@ -81,14 +82,9 @@ class KafkaPublisher:
         self._topics = (*dict.fromkeys(topics.values()), dead_letter_topic)
         self._dead_letter_topic = dead_letter_topic
         self._headers = parse_headers(producer_settings.headers)
-        self._routes = {
-            kind: _Routes(exchange, kind.channel, topics[kind.channel], key_style)
-            for kind in (Trade, AggTrade, BookTicker)
-            if kind.channel in topics
-        }
+        self._routes = _Routes(exchange, topics, key_style)
         self._problem: str | None = None
         self._fatal: str | None = None
-        self._encode = codec.encode
         self._producer = producer(
             {
                 **producer_config(kafka, producer_settings),
@@ -110,14 +106,14 @@ class KafkaPublisher:
         missing = [topic for topic in self._topics if topic not in known]
         return f"topic {missing[0]} does not exist yet" if missing else None
 
-    def publish(self, record: Record) -> None:
+    def publish(self, stream: str, value: bytes) -> None:
         """Queue one record; raises Full when the queue is full, or when its topic is gone for now."""
-        route = self._routes[record.__class__][record.symbol]
+        route = self._routes[stream]
         try:
             if self._headers is None:
-                self._produce(route.topic, self._encode(record), route.key)
+                self._produce(route.topic, value, route.key)
             else:
-                self._produce(route.topic, self._encode(record), route.key, headers=self._headers)
+                self._produce(route.topic, value, route.key, headers=self._headers)
         except BufferError:
             raise Full from None
         except KafkaException as error:
@@ -137,7 +133,7 @@ class KafkaPublisher:
 
     def flows(self) -> Iterable[Flow]:
         """Return the streams that had records so far."""
-        return [route for routes in self._routes.values() for route in routes.values()]
+        return list(self._routes.values())
 
     def pending(self) -> int:
         """Return how many records the producer holds or waits for."""

@@ -5,27 +5,27 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from marketfeed.events import Record, Stream
+from marketfeed.events import Stream
 from marketfeed.publishers import Flow
 
 
 class NullPublisher:
     """Counts."""
 
-    def __init__(self) -> None:
+    def __init__(self, exchange: str) -> None:
         self.failed: Counter[str] = Counter()
-        self._flows: dict[Stream, Flow] = {}
+        self._exchange = exchange
+        self._flows: dict[str, Flow] = {}
 
     def waits_for(self) -> str | None:
         """Wait for nothing."""
         return None
 
-    def publish(self, record: Record) -> None:
+    def publish(self, stream: str, value: bytes) -> None:  # noqa: ARG002 - counted, not kept
         """Count one record."""
-        stream = Stream(record.symbol, record.channel)
         flow = self._flows.get(stream)
         if flow is None:
-            flow = self._flows[stream] = Flow("null", record.exchange, stream)
+            flow = self._flows[stream] = Flow("null", self._exchange, Stream.parse(stream))
         flow.taken += 1
 
     def quarantine(self, frame: bytes, error_type: str, reason: str) -> None:

@@ -9,9 +9,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import BinaryIO
 
-from marketfeed import codec
 from marketfeed.errors import MarketfeedError
-from marketfeed.events import Record, Stream
+from marketfeed.events import Stream
 from marketfeed.logs import logger
 from marketfeed.publishers import Flow
 
@@ -28,25 +27,25 @@ class ReaderGone(MarketfeedError):
 class StdoutPublisher:
     """Writes to `out` and flushes it whenever it is polled."""
 
-    def __init__(self, out: BinaryIO) -> None:
+    def __init__(self, out: BinaryIO, exchange: str) -> None:
         self.failed: Counter[str] = Counter()
+        self._exchange = exchange
         self._out = out
-        self._flows: dict[Stream, Flow] = {}
+        self._flows: dict[str, Flow] = {}
         self._gone = False
 
     def waits_for(self) -> str | None:
         """Wait for nothing."""
         return None
 
-    def publish(self, record: Record) -> None:
+    def publish(self, stream: str, value: bytes) -> None:
         """Write one line; once the reader is gone, count the record as failed."""
-        stream = Stream(record.symbol, record.channel)
         flow = self._flows.get(stream)
         if flow is None:
-            flow = self._flows[stream] = Flow(_TOPIC, record.exchange, stream)
+            flow = self._flows[stream] = Flow(_TOPIC, self._exchange, Stream.parse(stream))
         flow.taken += 1
         if not self._gone:
-            self._write(codec.encode(record) + b"\n")
+            self._write(value + b"\n")
         if self._gone:
             self.failed[_TOPIC] += 1
 
