@@ -82,10 +82,11 @@ def local_proof(window: Window) -> Proof:
 
 def render(proof: Proof, *, minutes: bool = False) -> Iterator[str]:
     """Return the lines for people: a table of streams, what is missing, and one sentence that says what it means."""
-    yield from _aligned([_STREAM_HEADINGS, *map(_stream_row, proof.streams), _total_row(proof)])
+    hidden = "exchange" if len({stream.exchange for stream in proof.streams}) == 1 else None  # fits 80 columns then
+    yield from _aligned([_STREAM_HEADINGS, *map(_stream_row, proof.streams), _total_row(proof)], hidden)
     if minutes:
         yield ""
-        yield from _aligned([_MINUTE_HEADINGS, *map(_minute_row, proof.minutes)])
+        yield from _aligned([_MINUTE_HEADINGS, *map(_minute_row, proof.minutes)], hidden)
     yield from _section("gaps", [_gap_line(gap) for gap in proof.gaps])
     yield from _section("disagreements", proof.disagreements)
     yield ""
@@ -102,10 +103,10 @@ def verdict(proof: Proof) -> str:
     without = f"; {totals.unprovable} rows carry no ids that could prove anything" if totals.unprovable else ""
     if proof.complete:
         return f"Complete: all {stored} ids of {_count(len(proven), 'stream')} are stored, none is missing{without}."
-    missing = sum(gap.count for gap in proof.gaps if gap.grade is Grade.PROVEN)
+    gaps = [gap.count for gap in proof.gaps if gap.grade is Grade.PROVEN]
     reasons = []
-    if missing:
-        reasons.append(f"{_count(missing, 'id')} missing in {_count(len(proof.gaps), 'gap')}")
+    if gaps:
+        reasons.append(f"{_count(sum(gaps), 'id')} missing in {_count(len(gaps), 'gap')}")
     if proof.disagreements:
         reasons.append(f"{_count(len(proof.disagreements), 'disagreement')} of ledger and table")
     return f"Not complete: {' and '.join(reasons)}{without}."
@@ -165,16 +166,16 @@ def _section(title: str, lines: Sequence[str]) -> Iterator[str]:
         yield f"  and {len(lines) - _SHOWN} more: --json lists all"
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Return rows as columns of equal width: words to the left, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    numbers = {index for index, heading in enumerate(rows[0]) if heading in _NUMBERS}
-    for row in rows:
-        cells = (
-            cell.rjust(width) if index in numbers else cell.ljust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
+def _aligned(rows: Sequence[Sequence[str]], hidden: str | None) -> Iterator[str]:
+    """Return rows as columns of equal width but the hidden one: words to the left, numbers to the right."""
+    columns = [column for column in zip(*rows, strict=True) if column[0] != hidden]
+    for cells in zip(*map(_justified, columns), strict=True):
         yield "  ".join(cells).rstrip()
+
+
+def _justified(column: Sequence[str]) -> list[str]:
+    width = max(map(len, column))
+    return [cell.rjust(width) if column[0] in _NUMBERS else cell.ljust(width) for cell in column]
 
 
 _NUMBERS = frozenset({"minutes", "expected", "stored", "missing", "repaired"})

@@ -1,6 +1,7 @@
 """From counted rows to a proof, and to the words for it."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -118,13 +119,22 @@ def test_the_table_for_people() -> None:
     """Columns are aligned, a stream without a proof shows a dash, and one sentence sums it up."""
     proof = assemble(WHOLE, WHOLE, [])
     assert list(render(proof)) == [
-        "stream              exchange  grade    minutes  expected  stored  missing  repaired",
-        "BTCUSDT@bookTicker  binance   unknown        1         -       7        -         0",
-        "BTCUSDT@trade       binance   proven         2        15      15        0         0",
-        "total                                        3        15      22        0         0",
+        "stream              grade    minutes  expected  stored  missing  repaired",
+        "BTCUSDT@bookTicker  unknown        1         -       7        -         0",
+        "BTCUSDT@trade       proven         2        15      15        0         0",
+        "total                              3        15      22        0         0",
         "",
         "Complete: all 15 ids of 1 stream are stored, none is missing; 7 rows carry no ids that could prove anything.",
     ]
+
+
+def test_several_exchanges_are_told_apart() -> None:
+    """One symbol of two venues has a row for each, with the venue's name; for one venue the name says nothing."""
+    both = [*WHOLE, replace(WHOLE[0], exchange="binance_us")]
+    lines = list(render(assemble(both, both, [])))
+    assert lines[0] == "stream              exchange    grade    minutes  expected  stored  missing  repaired"
+    assert sum(line.startswith("BTCUSDT@trade ") for line in lines) == 2
+    assert any(line.startswith("BTCUSDT@trade       binance_us  proven ") for line in lines)
 
 
 def test_the_gaps_for_people() -> None:
@@ -139,7 +149,7 @@ def test_the_gaps_for_people() -> None:
 def test_minutes_for_people() -> None:
     """Asked for, every minute has a line."""
     lines = list(render(assemble(HOLED, HOLED, []), minutes=True))
-    assert "2026-01-01 00:01  BTCUSDT@trade  binance   proven         5       3        2         0" in lines
+    assert "2026-01-01 00:01  BTCUSDT@trade  proven         5       3        2         0" in lines
 
 
 def test_a_long_list_is_cut_with_its_number() -> None:
