@@ -33,6 +33,8 @@ TOPICS = {Channel.TRADE: "bench.trades", Channel.AGG_TRADE: "bench.trades", Chan
 _DEAD_LETTERS = "bench.dlq"
 _RECEIPT_EVERY_US = 200
 _DEADLINE_S = 60.0
+# Every batch of a backlog fills at once, but for the last one of each partition: its wait is not a rate.
+_LAST_BATCHES_WAIT_MS = 100
 
 
 class _Round:
@@ -92,6 +94,7 @@ class _Round:
             dsn=Secret(dsn),
             dead_letter_topic=_DEAD_LETTERS,
             batch_rows=rows_per_commit,
+            batch_max_delay_ms=_LAST_BATCHES_WAIT_MS,
             kafka=self._kafka,
             http=LOCAL_HTTP,
         )
