@@ -108,7 +108,7 @@ async def _answer(client: ClientConnection, request: dict[str, Any]) -> Any:
     await client.send(json.dumps(request))
     while True:
         message = json.loads(await client.recv())
-        if "result" in message or "code" in message:
+        if "result" in message or "error" in message:
             return message
 
 

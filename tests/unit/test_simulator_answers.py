@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import to_builtins
+from multidict import MultiDict
 
-from marketfeed.simulator.answers import Answers, Refused
+from marketfeed.simulator.answers import Answers, in_microseconds
 from marketfeed.simulator.hub import Hub
 from marketfeed.simulator.instruments import parse_symbols
 from marketfeed.simulator.market import Market
+from marketfeed.simulator.parameters import Refused
 
 NOW_MS = 1_700_000_000_000
+
+LISTING_FIELDS = """
+symbol status baseAsset baseAssetPrecision quoteAsset quotePrecision quoteAssetPrecision baseCommissionPrecision
+quoteCommissionPrecision orderTypes icebergAllowed ocoAllowed otoAllowed opoAllowed quoteOrderQtyMarketAllowed
+allowTrailingStop cancelReplaceAllowed amendAllowed pegInstructionsAllowed isSpotTradingAllowed isMarginTradingAllowed
+filters permissions permissionSets defaultSelfTradePreventionMode allowedSelfTradePreventionModes
+"""
 
 
 class Venue:
@@ -85,6 +97,26 @@ def test_aggregates_between_times(venue: Venue) -> None:
     assert venue.ask("aggTrades", symbol="BTCUSDT", startTime=end + 1, endTime=end) == []
 
 
+def test_times_may_be_given_in_microseconds(venue: Venue) -> None:
+    """A timestamp in us means the same moment as in ms; between two ms it includes neither too much nor too little."""
+    everything = venue.ask("aggTrades", symbol="BTCUSDT", limit=1000)
+    start, end = everything[200].T, everything[400].T
+    inside = [row for row in everything if start <= row.T <= end]
+    ask = partial(venue.ask, "aggTrades", symbol="BTCUSDT", limit=1000)
+    assert ask(startTime=start * 1000, endTime=end * 1000 + 999) == inside
+    assert ask(startTime=start * 1000 + 1, endTime=end * 1000) == [row for row in inside if row.T - start]
+
+
+def test_times_can_be_asked_for_in_microseconds(venue: Venue) -> None:
+    """Every time of an answer gains three digits, and nothing else changes."""
+    for endpoint, key in (("trades", "time"), ("aggTrades", "T")):
+        rows = to_builtins(venue.ask(endpoint, symbol="BTCUSDT", limit=2))
+        in_us = to_builtins(in_microseconds(venue.ask(endpoint, symbol="BTCUSDT", limit=2)))
+        assert in_us == [row | {key: row[key] * 1000} for row in rows]
+    assert in_microseconds(venue.ask("time")) == {"serverTime": NOW_MS * 1000}
+    assert in_microseconds(venue.ask("ping")) == {}
+
+
 def test_no_answer_holds_more_than_a_thousand_rows(venue: Venue) -> None:
     """A larger limit is cut to what the venue gives."""
     assert len(venue.ask("trades", symbol="BTCUSDT", limit=5000)) == 1000
@@ -108,9 +140,33 @@ def test_exchange_info_lists_what_trades(venue: Venue) -> None:
         ("BTCUSDT", "TRADING", "BTC"),
         ("ETHUSDT", "TRADING", "ETH"),
     ]
-    assert {part["filterType"] for part in rows[0]["filters"]} >= {"PRICE_FILTER", "LOT_SIZE"}
-    for query in ({"symbol": "ETHUSDT"}, {"symbols": '["ETHUSDT"]'}):
-        assert [row["symbol"] for row in venue.ask("exchangeInfo", **query)["symbols"]] == ["ETHUSDT"]
+    assert {part["filterType"] for part in rows[0]["filters"]} >= {"PRICE_FILTER", "LOT_SIZE", "NOTIONAL"}
+
+
+@pytest.mark.parametrize(
+    ("query", "symbols"),
+    [
+        ({"symbol": "ETHUSDT"}, ["ETHUSDT"]),
+        ({"symbols": '["ETHUSDT","BTCUSDT"]'}, ["ETHUSDT", "BTCUSDT"]),
+        ({"permissions": "SPOT"}, ["BTCUSDT", "ETHUSDT"]),
+        ({"permissions": '["MARGIN","SPOT"]'}, ["BTCUSDT", "ETHUSDT"]),
+        ({"permissions": "LEVERAGED"}, []),
+        ({"symbolStatus": "TRADING"}, ["BTCUSDT", "ETHUSDT"]),
+        ({"symbolStatus": "BREAK"}, []),
+    ],
+)
+def test_exchange_info_can_be_narrowed(venue: Venue, query: dict[str, str], symbols: list[str]) -> None:
+    """Symbols are chosen by name, by permission or by status."""
+    assert [row["symbol"] for row in venue.ask("exchangeInfo", **query)["symbols"]] == symbols
+
+
+def test_exchange_info_has_the_venues_fields(venue: Venue) -> None:
+    """A row has every field of the documentation, and permission sets unless they are switched off."""
+    row = venue.ask("exchangeInfo", symbol="BTCUSDT")["symbols"][0]
+    assert set(row) == set(re.findall(r"\w+", LISTING_FIELDS))
+    assert row["permissionSets"] == [["SPOT"]]
+    bare = venue.ask("exchangeInfo", symbol="BTCUSDT", showPermissionSets="false")["symbols"][0]
+    assert bare == row | {"permissionSets": []}
 
 
 def test_ping_and_time(venue: Venue) -> None:
@@ -122,9 +178,16 @@ def test_ping_and_time(venue: Venue) -> None:
     ("endpoint", "query", "code", "text"),
     [
         ("trades", {}, -1102, "Mandatory parameter 'symbol' was not sent"),
-        ("trades", {"symbol": ""}, -1102, "Mandatory parameter 'symbol' was not sent"),
+        ("trades", {"limit": "x", "foo": "1"}, -1102, "Mandatory parameter 'symbol' was not sent"),
+        ("trades", {"symbol": ""}, -1105, "Parameter 'symbol' was empty."),
         ("trades", {"symbol": "NOPE"}, -1121, "Invalid symbol."),
-        ("depth", {"symbol": "btc usdt"}, -1100, "Illegal characters found in parameter 'symbol'"),
+        ("depth", {"symbol": "btcusdt"}, -1100, r"parameter 'symbol'; legal range is '^[\w\-._&&[^a-z]]{1,50}$'."),
+        ("depth", {"symbol": "BTC/USDT"}, -1100, "Illegal characters found in parameter 'symbol'"),
+        ("depth", {"symbol": "币安人生USDT"}, -1121, "Invalid symbol."),
+        ("depth", {"symbol": "NOPE", "foo": "1"}, -1104, "read '1' parameter(s) but was sent '2'"),
+        ("depth", {"symbol": "BTCUSDT", "symbolStatus": "BREAK"}, -1220, "does not match the requested symbolStatus"),
+        ("depth", {"symbol": "BTCUSDT", "symbolStatus": "OPEN"}, -1122, "Invalid symbolStatus."),
+        ("time", {"x": "1"}, -1101, "Too many parameters; expected '0' and received '1'."),
         ("trades", {"symbol": "BTCUSDT", "limit": "x"}, -1100, "legal range is '^[0-9]{1,20}$'"),
         ("trades", {"symbol": "BTCUSDT", "limit": "-1"}, -1100, "Illegal characters found in parameter 'limit'"),
         ("trades", {"symbol": "BTCUSDT", "limit": ""}, -1105, "Parameter 'limit' was empty."),
@@ -137,6 +200,15 @@ def test_ping_and_time(venue: Venue) -> None:
             "Combination of optional parameters",
         ),
         ("exchangeInfo", {"symbols": "BTCUSDT"}, -1100, "Illegal characters found in parameter 'symbols'"),
+        (
+            "exchangeInfo",
+            {"symbols": '["BTCUSDT", "ETHUSDT"]'},
+            -1100,
+            "Illegal characters found in parameter 'symbols'",
+        ),
+        ("exchangeInfo", {"symbols": '["BTCUSDT","BTCUSDT"]'}, -1151, "Symbol is present multiple times in the list."),
+        ("exchangeInfo", {"symbol": "BTCUSDT", "permissions": "SPOT"}, -1128, "Combination"),
+        ("exchangeInfo", {"showPermissionSets": "yes"}, -1100, "parameter 'showPermissionSets'"),
         ("exchangeInfo", {"symbols": '["NOPE"]'}, -1121, "Invalid symbol."),
         ("exchangeInfo", {"symbol": "BTCUSDT", "symbols": '["BTCUSDT"]'}, -1128, "Combination"),
     ],
@@ -149,6 +221,13 @@ def test_refusals_speak_the_venues_words(
         venue.ask(endpoint, **query)
     assert refused.value.body["code"] == code
     assert text in str(refused.value.body["msg"])
+
+
+def test_a_parameter_sent_twice_is_refused(venue: Venue) -> None:
+    """The venue does not choose between two values."""
+    with pytest.raises(Refused) as refused:
+        venue.answers.answer("trades", MultiDict([("symbol", "BTCUSDT"), ("symbol", "BTCUSDT")]), NOW_MS)
+    assert refused.value.body == {"code": -1101, "msg": "Duplicate values for a parameter detected."}
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 
 from marketfeed.simulator.engine import Engine, Pace, Phase
 from marketfeed.simulator.hub import Hub
+from marketfeed.simulator.payloads import Form
 from marketfeed.simulator.source import Depth, Issued
 
 
@@ -64,7 +65,7 @@ def _play(
     with closing(Hub(source.streams, folder)) as hub:
         if listen:
             hub.clients.add(listener)
-            hub.subscribe(listener, source.streams, combined=False)
+            hub.subscribe(listener, source.streams, Form(combined=False))
         engine = Engine(source, hub, pace)
 
         async def bounded() -> None:

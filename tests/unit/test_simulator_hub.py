@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from marketfeed.simulator.hub import Hub, journal_name, text_frame
+from marketfeed.simulator.payloads import Form
 from marketfeed.simulator.source import Issued
 
+RAW, COMBINED = Form(combined=False), Form(combined=True)
 PAYLOAD = b'{"e":"trade","t":1}'
 
 
@@ -65,25 +67,38 @@ def test_frames_carry_their_length(size: int) -> None:
 
 def test_only_subscribers_hear_a_stream(hub: Hub, client: Client) -> None:
     """A client gets its own streams, in its form, until it unsubscribes."""
-    hub.subscribe(client, ["a@trade"], combined=False)
+    hub.subscribe(client, ["a@trade"], RAW)
     _publish(hub, "a@trade")
     _publish(hub, "b@trade")
     assert client.sent == [text_frame(PAYLOAD)]
-    hub.unsubscribe(client, ["a@trade"], combined=False)
+    hub.unsubscribe(client, ["a@trade"], RAW)
     _publish(hub, "a@trade")
     assert len(client.sent) == 1
 
 
 def test_combined_frames_name_their_stream(hub: Hub, client: Client) -> None:
     """The combined form wraps the untouched payload."""
-    hub.subscribe(client, ["a@trade"], combined=True)
+    hub.subscribe(client, ["a@trade"], COMBINED)
     _publish(hub, "a@trade")
     assert client.sent == [text_frame(b'{"stream":"a@trade","data":' + PAYLOAD + b"}")]
 
 
+def test_each_client_gets_times_in_its_unit(hub: Hub, client: Client, tmp_path: Path) -> None:
+    """Event and trade times gain three digits for who asked for microseconds, and for nobody else."""
+    other = Client(tmp_path / "A@trade.jsonl")
+    hub.clients.add(other)
+    hub.subscribe(client, ["a@trade"], Form(combined=True, microseconds=True))
+    hub.subscribe(other, ["a@trade"], RAW)
+    hub.publish(Issued("a@trade", 1, 1, b'{"e":"trade","E":1672515782136,"s":"T","t":5,"T":1672515782135}'))
+    hub.flush()
+    in_us = b'{"e":"trade","E":1672515782136000,"s":"T","t":5,"T":1672515782135000}'
+    assert client.sent == [text_frame(b'{"stream":"a@trade","data":' + in_us + b"}")]
+    assert other.sent == [text_frame(other.truth_when_sent[:-1])]
+
+
 def test_the_truth_is_written_before_it_is_sent(hub: Hub, client: Client) -> None:
     """When a client is written to, the journal's file holds the payload already."""
-    hub.subscribe(client, ["a@trade"], combined=False)
+    hub.subscribe(client, ["a@trade"], RAW)
     _publish(hub, "a@trade")
     assert client.truth_when_sent == PAYLOAD + b"\n"
 
@@ -96,16 +111,16 @@ def test_unheard_payloads_are_kept_too(hub: Hub) -> None:
 
 def test_unknown_streams_are_accepted_and_forgotten(hub: Hub, client: Client) -> None:
     """A stream that does not exist counts as subscribed while somebody is, and leaves nothing behind."""
-    hub.subscribe(client, ["nope@trade"], combined=False)
+    hub.subscribe(client, ["nope@trade"], RAW)
     assert list(hub.subscribed) == ["nope@trade"]
-    hub.unsubscribe(client, ["nope@trade"], combined=False)
+    hub.unsubscribe(client, ["nope@trade"], RAW)
     assert not hub.subscribed
 
 
 def test_ready_needs_a_subscriber_and_room(hub: Hub, client: Client) -> None:
     """Flat out, the venue waits while nobody is subscribed and while any client has no room."""
     assert not hub.ready()
-    hub.subscribe(client, ["a@trade"], combined=False)
+    hub.subscribe(client, ["a@trade"], RAW)
     assert hub.ready()
     client.has_room = False
     assert not hub.ready()

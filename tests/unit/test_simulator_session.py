@@ -9,11 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketfeed.simulator.session import Endpoint, Session, endpoint
+from marketfeed.simulator.payloads import Form
+from marketfeed.simulator.session import MOST_READ_BYTES, Endpoint, Session, endpoint
+
+KNOWN_METHODS = "expected one of `SUBSCRIBE`, `UNSUBSCRIBE`, `LIST_SUBSCRIPTIONS`, `SET_PROPERTY`, `GET_PROPERTY`"
 
 
 def _session(*streams: str, combined: bool = False, most: int = 1024) -> Session:
-    return Session(combined, most, dict.fromkeys(streams))
+    return Session(Form(combined=combined), most, dict.fromkeys(streams))
 
 
 def _ask(made: Session, method: str, params: Any = None, request_id: Any = 1) -> Any:
@@ -24,12 +27,13 @@ def _ask(made: Session, method: str, params: Any = None, request_id: Any = 1) ->
 @pytest.mark.parametrize(
     ("target", "expected"),
     [
-        ("/ws", Endpoint(combined=False, streams=())),
-        ("/ws/btcusdt@trade", Endpoint(combined=False, streams=("btcusdt@trade",))),
-        ("/ws/btcusdt%40trade/ethusdt@trade/", Endpoint(combined=False, streams=("btcusdt@trade", "ethusdt@trade"))),
-        ("/stream", Endpoint(combined=True, streams=())),
-        ("/stream?streams=a@trade/b@trade/a@trade", Endpoint(combined=True, streams=("a@trade", "b@trade"))),
-        ("/stream?timeUnit=MILLISECOND&streams=a%40trade", Endpoint(combined=True, streams=("a@trade",))),
+        ("/ws", Endpoint(Form(combined=False), ())),
+        ("/ws/btcusdt@trade", Endpoint(Form(combined=False), ("btcusdt@trade",))),
+        ("/ws/btcusdt%40trade/ethusdt@trade/", Endpoint(Form(combined=False), ("btcusdt@trade", "ethusdt@trade"))),
+        ("/stream", Endpoint(Form(combined=True), ())),
+        ("/stream?streams=a@trade/b@trade/a@trade", Endpoint(Form(combined=True), ("a@trade", "b@trade"))),
+        ("/stream?timeUnit=MILLISECOND&streams=a%40trade", Endpoint(Form(combined=True), ("a@trade",))),
+        ("/ws/a@trade?timeUnit=microsecond", Endpoint(Form(combined=False, microseconds=True), ("a@trade",))),
         ("/", None),
         ("/wss", None),
         ("/api/v3/ping", None),
@@ -61,14 +65,16 @@ def test_the_combined_property_is_set_and_read() -> None:
     made = _session("a@trade")
     assert _ask(made, "GET_PROPERTY", ["combined"]) == {"result": False, "id": 1}
     outcome = made.receive(b'{"method":"SET_PROPERTY","params":["combined",true],"id":5}')
-    assert (outcome.reply, outcome.combined) == (b'{"result":null,"id":5}', True)
-    assert made.receive(b'{"method":"SET_PROPERTY","params":["combined",true],"id":6}').combined is None
+    assert (outcome.reply, outcome.form) == (b'{"result":null,"id":5}', Form(combined=True))
+    assert made.receive(b'{"method":"SET_PROPERTY","params":["combined",true],"id":6}').form is None
     assert _ask(made, "GET_PROPERTY", ["combined"]) == {"result": True, "id": 1}
 
 
-@pytest.mark.parametrize("request_id", [0, -5, 2**63 - 1, "abc123", "A" * 36, None])
+@pytest.mark.parametrize(
+    "request_id", [0, -5, 2**63 - 1, "abc123", "A" * 36, "358dfc19-fd4a-406a-81b5-5b402eab5f67", None]
+)
 def test_ids_come_back_as_they_were_sent(request_id: Any) -> None:
-    """An id may be an int64, up to 36 alphanumeric characters, or null."""
+    """An id may be an int64, up to 36 alphanumeric characters, a UUID as the venue's own clients send it, or null."""
     assert _ask(_session(), "LIST_SUBSCRIPTIONS", request_id=request_id) == {"result": [], "id": request_id}
 
 
@@ -76,51 +82,71 @@ def test_ids_come_back_as_they_were_sent(request_id: Any) -> None:
 def test_other_ids_are_refused(request_id: Any) -> None:
     """Any other id is an invalid request, and nothing is subscribed."""
     made = _session()
-    assert _ask(made, "SUBSCRIBE", ["a@trade"], request_id)["code"] == 2
+    words = "Invalid request: request ID must be an unsigned integer"
+    assert _ask(made, "SUBSCRIBE", ["a@trade"], request_id) == {"error": {"code": 2, "msg": words}}
     assert not made.streams
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
+    ("text", "code", "words"),
     [
-        ("x", {"code": 3, "msg": "Invalid JSON: expected value at line 1 column 1"}),
-        ('{"id":1}', {"code": 2, "msg": "Invalid request: missing field `method` at line 1 column 8"}),
-        (
-            '{"method":"GO"}',
-            {
-                "code": 2,
-                "msg": "Invalid request: unknown variant `GO`, expected one of `SUBSCRIBE`, `UNSUBSCRIBE`, "
-                "`LIST_SUBSCRIPTIONS`, `SET_PROPERTY`, `GET_PROPERTY` at line 1 column 15",
-            },
-        ),
-        (
-            '{"method":"GET_PROPERTY","params":["color"],"id":4}',
-            {"code": 0, "msg": "Unknown property", "id": 4},
-        ),
-        (
-            '{"method":"GET_PROPERTY","params":[1],"id":4}',
-            {"code": 2, "msg": "Invalid request: property name must be a string"},
-        ),
-        (
-            '{"method":"GET_PROPERTY","params":["combined",1],"id":4}',
-            {"code": 2, "msg": "Invalid request: too many parameters"},
-        ),
-        (
-            '{"method":"SET_PROPERTY","params":["combined","yes"],"id":4}',
-            {"code": 1, "msg": "Invalid value type: expected Boolean"},
-        ),
+        ("x", 3, "Invalid JSON: expected value at line 1 column 1"),
+        ("", 3, "Invalid JSON: EOF while parsing a value at line 1 column 0"),
+        ('{"method":"GO"}', 2, f"Invalid request: unknown variant `GO`, {KNOWN_METHODS} at line 1 column 15"),
+        ("{}", 2, "Invalid request: missing field `method` at line 1 column 2"),
+        ('{"method":"GET_PROPERTY","params":["color"]}', 0, "Unknown property"),
+        ('{"method":"GET_PROPERTY","params":[1]}', 2, "Invalid request: property name must be a string"),
+        ('{"method":"GET_PROPERTY","params":["combined",1]}', 2, "Invalid request: too many parameters"),
+        ('{"method":"SET_PROPERTY","params":["combined","yes"]}', 1, "Invalid value type: expected Boolean"),
     ],
 )
-def test_errors_speak_the_venues_words(text: str, expected: dict[str, Any]) -> None:
-    """Each documented mistake gets the documented code and text."""
-    assert json.loads(_session().receive(text.encode()).reply) == expected
+def test_errors_speak_the_venues_words(text: str, code: int, words: str) -> None:
+    """Each documented mistake gets the documented code and text, in the form in which the venue sends it."""
+    assert json.loads(_session().receive(text.encode()).reply) == {"error": {"code": code, "msg": words}}
+
+
+def test_an_error_names_its_request() -> None:
+    """An error repeats the id of the request where it could be read."""
+    assert _ask(_session(), "GO", request_id=7)["id"] == 7
+
+
+@pytest.mark.parametrize("name", ["", "@@@x###", "not a stream", "a/b@trade"])
+def test_what_cannot_be_a_stream_ends_the_connection(name: str) -> None:
+    """A name with impossible characters is refused, nothing is subscribed, and the connection is of no more use."""
+    made = _session()
+    outcome = made.receive(json.dumps({"method": "SUBSCRIBE", "params": ["a@trade", name], "id": 2}).encode())
+    assert json.loads(outcome.reply) == {"error": {"code": 2, "msg": "Invalid request: invalid stream"}, "id": 2}
+    assert outcome.fatal
+    assert not made.streams
+
+
+@pytest.mark.parametrize(
+    "name", ["nosuch@thing", "BTCUSDT@trade", "!ticker@arr", "x@kline_1d@+08:00", "币安人生usdt@trade"]
+)
+def test_what_could_be_a_stream_is_accepted(name: str) -> None:
+    """The acknowledgement says nothing about whether a stream exists."""
+    assert _ask(_session(), "SUBSCRIBE", [name]) == {"result": None, "id": 1}
+
+
+def test_of_a_long_message_only_the_beginning_is_read() -> None:
+    """One byte more than the venue reads at once, and the request is cut off: an error, and nothing is subscribed."""
+    made = _session()
+    message = b'{"method":"SUBSCRIBE","id":1,"params":["%b"]}'
+    fits = message % (b"a" * (MOST_READ_BYTES - len(message) + 2))
+    assert json.loads(made.receive(fits).reply) == {"result": None, "id": 1}
+    cut = json.loads(made.receive(message % (b"b" * MOST_READ_BYTES)).reply)["error"]
+    assert cut == {"code": 3, "msg": "Invalid JSON: EOF while parsing a string at line 1 column 4096"}
+    assert len(made.streams) == 1
 
 
 def test_a_full_connection_takes_no_more_streams() -> None:
-    """Beyond the limit SUBSCRIBE is refused as a whole; what is there already does not count twice."""
+    """Beyond the limit SUBSCRIBE is refused as a whole and the connection ends; known streams do not count twice."""
     made = _session("a@trade", "b@trade", most=3)
-    assert _ask(made, "SUBSCRIBE", ["c@trade", "d@trade"]) == {"code": 4, "msg": "Too many subscriptions", "id": 1}
     assert _ask(made, "SUBSCRIBE", ["a@trade", "c@trade"]) == {"result": None, "id": 1}
+    outcome = made.receive(b'{"method":"SUBSCRIBE","params":["d@trade"],"id":1}')
+    assert json.loads(outcome.reply) == {"error": {"code": 4, "msg": "Too many subscriptions"}, "id": 1}
+    assert outcome.fatal
+    assert "d@trade" not in made.streams
 
 
 @given(st.one_of(st.binary(max_size=200), st.just(b"[" * 50_000)))
@@ -142,4 +168,4 @@ json_values = st.recursive(
 def test_no_parameters_break_the_session(method: str, params: Any) -> None:
     """Whatever the parameters are, the answer is a result or an error."""
     answer = json.loads(_session().receive(json.dumps({"method": method, "params": params, "id": 1}).encode()).reply)
-    assert "result" in answer or "code" in answer
+    assert "result" in answer or "error" in answer

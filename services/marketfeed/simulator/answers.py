@@ -5,37 +5,48 @@ Source: binance-spot-api-docs, rest-api.md and errors.md.
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Mapping
 from decimal import ROUND_DOWN, Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
-from marketfeed.simulator.instruments import digits, instrument
+from msgspec.structs import replace
+
+from marketfeed.simulator import parameters
 from marketfeed.simulator.journal import Journal
-from marketfeed.simulator.payloads import agg_trade_key, read_agg_trade, read_trade, trade_key
+from marketfeed.simulator.listings import listing, rate_limits
+from marketfeed.simulator.parameters import Query, Read, Refused, bad_combination
+from marketfeed.simulator.payloads import AggTrade, agg_trade_key, read_agg_trade, read_trade, trade_key
 from marketfeed.simulator.source import Source
 
-Parameters = Mapping[str, str]
+Values = Mapping[str, Any]
+"""The parameters of a request, read."""
 Answer = Any
 """A JSON value."""
 
 MOST_ROWS = 1000
 DEFAULT_ROWS = 500
+MOST_LEVELS = 5000
 DEFAULT_LEVELS = 100
 _FOREVER_MS = (1 << 63) - 1
-
-_INTEGER = re.compile(r"[0-9]{1,20}", re.ASCII).fullmatch
-_SYMBOL = re.compile(r"[A-Z0-9\-_.]{1,20}", re.ASCII).fullmatch
 _CENT = Decimal("0.00000001")
 
+_ROWS: dict[str, Read] = {"symbol": parameters.symbol, "limit": parameters.limit}
+_TIMES: dict[str, Read] = {"startTime": parameters.timestamp_us, "endTime": parameters.timestamp_us}
+_FROM_ID: dict[str, Read] = {"fromId": parameters.number}
+_STATUS: dict[str, Read] = {"symbolStatus": parameters.status}
+_INFO: dict[str, Read] = {
+    "symbol": parameters.symbol,
+    "symbols": parameters.symbols,
+    "permissions": parameters.words,
+    "showPermissionSets": parameters.boolean,
+}
 
-class Refused(Exception):
-    """A request that the venue answers with HTTP 400 and this body."""
 
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(message)
-        self.body = {"code": code, "msg": message}
+class _Endpoint(NamedTuple):
+    weight: int
+    known: Mapping[str, Read]
+    mandatory: tuple[str, ...]
+    handler: Callable[[Values, int], Answer]
 
 
 def trade_row(payload: bytes) -> dict[str, object]:
@@ -53,167 +64,120 @@ def trade_row(payload: bytes) -> dict[str, object]:
     }
 
 
+def in_microseconds(answer: Answer) -> Answer:
+    """Return an answer with its times in us, as the venue gives them to who sends `X-MBX-TIME-UNIT: MICROSECOND`."""
+    match answer:
+        case list():
+            return [in_microseconds(row) for row in answer]
+        case AggTrade():
+            return replace(answer, T=answer.T * 1000)
+        case _:
+            return answer | {name: answer[name] * 1000 for name in ("time", "serverTime") if name in answer}
+
+
 class Answers:
     """The endpoints by name; `journals` are found by stream name."""
 
     def __init__(self, source: Source, journals: Mapping[str, Journal], weight_limit: int) -> None:
         self._source, self._journals = source, journals
         self.weight_limit = weight_limit
-        self._endpoints: dict[str, tuple[int, frozenset[str], Callable[[Parameters, int], Answer]]] = {
-            "ping": (1, frozenset(), lambda _query, _now: {}),
-            "time": (1, frozenset(), lambda _query, now_ms: {"serverTime": now_ms}),
-            "exchangeInfo": (
-                20,
-                frozenset({"symbol", "symbols", "permissions", "symbolStatus", "showPermissionSets"}),
-                self._exchange_info,
-            ),
-            "depth": (5, frozenset({"symbol", "limit"}), self._depth),
-            "trades": (25, frozenset({"symbol", "limit"}), self._trades),
-            "historicalTrades": (25, frozenset({"symbol", "limit", "fromId"}), self._historical_trades),
-            "aggTrades": (4, frozenset({"symbol", "limit", "fromId", "startTime", "endTime"}), self._agg_trades),
+        symbol = ("symbol",)
+        self._endpoints = {
+            "ping": _Endpoint(1, {}, (), lambda _values, _now: {}),
+            "time": _Endpoint(1, {}, (), lambda _values, now_ms: {"serverTime": now_ms}),
+            "exchangeInfo": _Endpoint(20, _INFO | _STATUS, (), self._exchange_info),
+            "depth": _Endpoint(5, _ROWS | _STATUS, symbol, self._depth),
+            "trades": _Endpoint(25, _ROWS, symbol, self._trades),
+            "historicalTrades": _Endpoint(25, _ROWS | _FROM_ID, symbol, self._historical_trades),
+            "aggTrades": _Endpoint(4, _ROWS | _FROM_ID | _TIMES, symbol, self._agg_trades),
         }
 
-    def weight(self, endpoint: str, query: Parameters) -> int | None:
+    def weight(self, endpoint: str, query: Query) -> int | None:
         """Return what a request costs, or None for an endpoint that does not exist."""
         if endpoint not in self._endpoints:
             return None
         if endpoint != "depth":
-            return self._endpoints[endpoint][0]
-        text = query.get("limit", "")
-        limit = int(text) if _INTEGER(text) else DEFAULT_LEVELS
+            return self._endpoints[endpoint].weight
+        try:
+            limit = parameters.number("limit", query.get("limit", str(DEFAULT_LEVELS)))
+        except Refused:
+            limit = DEFAULT_LEVELS
         return next((weight for most, weight in ((100, 5), (500, 25), (1000, 50)) if limit <= most), 250)
 
-    def answer(self, endpoint: str, query: Parameters, now_ms: int) -> Answer:
+    def answer(self, endpoint: str, query: Query, now_ms: int) -> Answer:
         """Return the JSON value of a known endpoint; raises Refused."""
-        _, known, handler = self._endpoints[endpoint]
-        read = sum(name in known for name in query)
-        if read < len(query):
-            text = f"Not all sent parameters were read; read '{read}' parameter(s) but was sent '{len(query)}'."
-            raise Refused(-1104, text)
-        return handler(query, now_ms)
-
-    def _symbol(self, query: Parameters) -> str:
-        symbol = query.get("symbol", "")
-        if not symbol:
-            raise Refused(-1102, "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed.")
-        return self._listed(symbol)
+        found = self._endpoints[endpoint]
+        return found.handler(parameters.read(query, found.known, found.mandatory), now_ms)
 
     def _listed(self, symbol: str) -> str:
-        if not _SYMBOL(symbol):
-            raise _illegal("symbol", "^[A-Z0-9-_.]{1,20}$")
         if symbol not in self._source.symbols:
             raise Refused(-1121, "Invalid symbol.")
         return symbol
 
-    def _journal(self, query: Parameters, channel: str) -> Journal | None:
-        return self._journals.get(f"{self._symbol(query).lower()}@{channel}")
+    def _journal(self, values: Values, channel: str) -> Journal | None:
+        return self._journals.get(f"{self._listed(values['symbol']).lower()}@{channel}")
 
-    def _trades(self, query: Parameters, _now_ms: int) -> Answer:
-        journal, limit = self._journal(query, "trade"), _limit(query)
-        return [trade_row(payload) for payload in (journal.last(limit) if journal else [])]
+    def _trades(self, values: Values, _now_ms: int) -> Answer:
+        journal = self._journal(values, "trade")
+        return [trade_row(payload) for payload in (journal.last(_rows(values)) if journal else [])]
 
-    def _historical_trades(self, query: Parameters, now_ms: int) -> Answer:
-        first_id = _number(query, "fromId")
-        if first_id is None:
-            return self._trades(query, now_ms)
-        journal, limit = self._journal(query, "trade"), _limit(query)
-        return [trade_row(payload) for payload in (journal.from_id(first_id, limit, trade_key) if journal else [])]
+    def _historical_trades(self, values: Values, now_ms: int) -> Answer:
+        if "fromId" not in values:
+            return self._trades(values, now_ms)
+        journal = self._journal(values, "trade")
+        found = journal.from_id(values["fromId"], _rows(values), trade_key) if journal else []
+        return [trade_row(payload) for payload in found]
 
-    def _agg_trades(self, query: Parameters, _now_ms: int) -> Answer:
-        journal, limit = self._journal(query, "aggTrade"), _limit(query)
-        first_id, start, end = (_number(query, name) for name in ("fromId", "startTime", "endTime"))
-        if first_id is not None and (start is not None or end is not None):
-            raise Refused(-1128, "Combination of optional parameters invalid.")
+    def _agg_trades(self, values: Values, _now_ms: int) -> Answer:
+        journal, rows = self._journal(values, "aggTrade"), _rows(values)
+        if "fromId" in values and values.keys() & _TIMES.keys():
+            raise bad_combination()
         if journal is None:
             return []
-        if first_id is not None:
-            rows = journal.from_id(first_id, limit, agg_trade_key)
-        elif start is not None:
-            rows = journal.between(start, _FOREVER_MS if end is None else end, limit, agg_trade_key)
-        elif end is not None:
-            rows = journal.until(end, limit, agg_trade_key)
+        end_ms = values["endTime"] // 1000 if "endTime" in values else _FOREVER_MS
+        if "fromId" in values:
+            found = journal.from_id(values["fromId"], rows, agg_trade_key)
+        elif "startTime" in values:
+            found = journal.between(-(-values["startTime"] // 1000), end_ms, rows, agg_trade_key)
+        elif "endTime" in values:
+            found = journal.until(end_ms, rows, agg_trade_key)
         else:
-            rows = journal.last(limit)
-        return [read_agg_trade(payload) for payload in rows]
+            found = journal.last(rows)
+        return [read_agg_trade(payload) for payload in found]
 
-    def _depth(self, query: Parameters, _now_ms: int) -> Answer:
-        book = self._source.depth(self._symbol(query), _limit(query, DEFAULT_LEVELS, 5000))
+    def _depth(self, values: Values, _now_ms: int) -> Answer:
+        symbol = self._listed(values["symbol"])
+        if values.get("symbolStatus", "TRADING") != "TRADING":
+            raise Refused(-1220, "The symbol's status does not match the requested symbolStatus.")
+        book = self._source.depth(symbol, min(values.get("limit", DEFAULT_LEVELS), MOST_LEVELS))
         return {"lastUpdateId": book.update_id, "bids": book.bids, "asks": book.asks}
 
-    def _exchange_info(self, query: Parameters, now_ms: int) -> Answer:
-        symbols = list(self._source.symbols)
-        if "symbol" in query and "symbols" in query:
-            raise Refused(-1128, "Combination of optional parameters invalid.")
-        if "symbol" in query:
-            symbols = [self._listed(query["symbol"])]
-        elif "symbols" in query:
-            symbols = [self._listed(symbol) for symbol in _list(query["symbols"])]
+    def _exchange_info(self, values: Values, now_ms: int) -> Answer:
         return {
             "timezone": "UTC",
             "serverTime": now_ms,
-            "rateLimits": [
-                {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": self.weight_limit}
-            ],
+            "rateLimits": rate_limits(self.weight_limit),
             "exchangeFilters": [],
-            "symbols": [_listing(symbol) for symbol in symbols],
+            "symbols": [
+                listing(symbol, permission_sets=values.get("showPermissionSets", True))
+                for symbol in self._chosen(values)
+            ],
         }
 
-
-def _illegal(name: str, legal: str) -> Refused:
-    return Refused(-1100, f"Illegal characters found in parameter '{name}'; legal range is '{legal}'.")
-
-
-def _number(query: Parameters, name: str) -> int | None:
-    text = query.get(name)
-    if text is None:
-        return None
-    if not text:
-        raise Refused(-1105, f"Parameter '{name}' was empty.")
-    if not _INTEGER(text):
-        raise _illegal(name, "^[0-9]{1,20}$")
-    return int(text)
+    def _chosen(self, values: Values) -> list[str]:
+        """Return the symbols that a request for exchangeInfo asks for: named ones, or all that fit its filters."""
+        named = values.keys() & {"symbol", "symbols"}
+        if len(named) > 1 or (named and values.keys() & {"permissions", "symbolStatus"}):
+            raise bad_combination()
+        if named:
+            return [self._listed(symbol) for symbol in values.get("symbols", [values.get("symbol")])]
+        everything = values.get("symbolStatus", "TRADING") == "TRADING" and "SPOT" in values.get(
+            "permissions", {"SPOT"}
+        )
+        return list(self._source.symbols) if everything else []
 
 
-def _limit(query: Parameters, default: int = DEFAULT_ROWS, most: int = MOST_ROWS) -> int:
+def _rows(values: Values) -> int:
     """Return the number of rows; more than the venue gives is cut to what it gives."""
-    limit = _number(query, "limit")
-    if limit is None:
-        return default
-    if limit == 0:
-        raise Refused(-1130, "Data sent for parameter 'limit' is not valid.")
-    return min(limit, most)
-
-
-def _list(text: str) -> list[str]:
-    try:
-        names = json.loads(text)
-    except json.JSONDecodeError:
-        names = None
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise _illegal("symbols", '^\\[("[A-Z0-9-_.]{1,20}"(,"[A-Z0-9-_.]{1,20}"){0,}){0,1}\\]$')
-    return names
-
-
-def _listing(symbol: str) -> dict[str, object]:
-    """Return one symbol's row of exchangeInfo."""
-    listed = instrument(symbol)
-    tick, step = digits(listed.tick).decode(), digits(listed.step).decode()
-    return {
-        "symbol": symbol,
-        "status": "TRADING",
-        "baseAsset": listed.base,
-        "baseAssetPrecision": 8,
-        "quoteAsset": listed.quote,
-        "quotePrecision": 8,
-        "quoteAssetPrecision": 8,
-        "orderTypes": ["LIMIT", "LIMIT_MAKER", "MARKET"],
-        "icebergAllowed": True,
-        "isSpotTradingAllowed": True,
-        "isMarginTradingAllowed": False,
-        "filters": [
-            {"filterType": "PRICE_FILTER", "minPrice": tick, "maxPrice": "1000000.00000000", "tickSize": tick},
-            {"filterType": "LOT_SIZE", "minQty": step, "maxQty": "9000000.00000000", "stepSize": step},
-        ],
-        "permissions": [],
-        "permissionSets": [["SPOT"]],
-    }
+    rows: int = min(values.get("limit", DEFAULT_ROWS), MOST_ROWS)
+    return rows

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from marketfeed.simulator.journal import Journal
+from marketfeed.simulator.payloads import Form
 from marketfeed.simulator.source import Issued
 
 _TEXT = 0x81  # a whole text frame; RFC 6455 section 5.2
@@ -45,17 +46,6 @@ class Client(Protocol):
         """Write the queued frames to the socket."""
 
 
-class _Audience:
-    """The subscribers of one stream, by the form in which they get it."""
-
-    __slots__ = ("combined", "prefix", "raw")
-
-    def __init__(self, stream: str) -> None:
-        self.prefix = b'{"stream":"%b","data":' % stream.encode()
-        self.raw: list[Client] = []
-        self.combined: list[Client] = []
-
-
 class Hub:
     """Journals and audiences of all streams; `streams` are those that the source will issue on."""
 
@@ -65,7 +55,7 @@ class Hub:
         self.add(streams)
         self.clients: set[Client] = set()
         self._unwritten: list[Journal] = []
-        self._audiences: dict[str, _Audience] = {}
+        self._audiences: dict[str, dict[Form, list[Client]]] = {}  # stream, then the form in which they get it
 
     def add(self, streams: Iterable[str]) -> None:
         """Open the journals of these streams: the source is going to issue on them."""
@@ -76,20 +66,19 @@ class Hub:
         """The distinct streams that somebody is subscribed to, known or not."""
         return self._audiences.keys()
 
-    def subscribe(self, client: Client, streams: Iterable[str], *, combined: bool) -> None:
+    def subscribe(self, client: Client, streams: Iterable[str], form: Form) -> None:
         """Deliver these streams to the client from now on; the caller asks once per client and stream."""
         for stream in streams:
-            audience = self._audiences.get(stream)
-            if audience is None:
-                audience = self._audiences[stream] = _Audience(stream)
-            (audience.combined if combined else audience.raw).append(client)
+            self._audiences.setdefault(stream, {}).setdefault(form, []).append(client)
 
-    def unsubscribe(self, client: Client, streams: Iterable[str], *, combined: bool) -> None:
+    def unsubscribe(self, client: Client, streams: Iterable[str], form: Form) -> None:
         """Deliver these streams to the client no more."""
         for stream in streams:
             audience = self._audiences[stream]
-            (audience.combined if combined else audience.raw).remove(client)
-            if not (audience.raw or audience.combined):
+            audience[form].remove(client)
+            if not audience[form]:
+                del audience[form]
+            if not audience:
                 del self._audiences[stream]
 
     def publish(self, issued: Issued) -> None:
@@ -120,16 +109,9 @@ class Hub:
 
     def _deliver(self, issued: Issued) -> None:
         """Queue one payload for its audience. What goes wrong on the wire goes wrong here."""
-        audience = self._audiences.get(issued.stream)
-        if audience is None:
-            return
-        if audience.raw:
-            frame = text_frame(issued.payload)
-            for client in audience.raw:
-                client.queue.append(frame)
-        if audience.combined:
-            frame = text_frame(audience.prefix + issued.payload + b"}")
-            for client in audience.combined:
+        for form, clients in self._audiences.get(issued.stream, {}).items():
+            frame = text_frame(form.apply(issued.stream, issued.payload))
+            for client in clients:
                 client.queue.append(frame)
 
 

@@ -5,6 +5,7 @@ Source: binance-spot-api-docs, web-socket-streams.md.
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 import msgspec
@@ -62,6 +63,25 @@ class _Any(msgspec.Struct):
     u: Any = None
     T: int | None = None
     E: int | None = None
+
+
+MICROSECOND = ("MICROSECOND", "microsecond")
+"""How clients ask for times in us: in a websocket's URL (`timeUnit`), in a REST header (`X-MBX-TIME-UNIT`)."""
+
+_TIME = re.compile(rb'"([ET])":(\d+)')
+
+
+class Form(NamedTuple):
+    """How a client wants its frames: wrapped with the stream's name or bare, times in us or in ms."""
+
+    combined: bool
+    microseconds: bool = False
+
+    def apply(self, stream: str, payload: bytes) -> bytes:
+        """Return the text of one frame."""
+        if self.microseconds:
+            payload = _TIME.sub(rb'"\1":\g<2>000', payload)
+        return b'{"stream":"%b","data":%b}' % (stream.encode(), payload) if self.combined else payload
 
 
 read_trade = msgspec.json.Decoder(Trade).decode

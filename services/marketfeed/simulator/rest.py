@@ -10,8 +10,10 @@ import msgspec
 from aiohttp import web
 
 from marketfeed.errors import ConfigurationError
-from marketfeed.simulator.answers import Answer, Answers, Refused
+from marketfeed.simulator.answers import Answers, in_microseconds
 from marketfeed.simulator.limits import Charge, RestLimits, WeightBudget
+from marketfeed.simulator.parameters import Refused
+from marketfeed.simulator.payloads import MICROSECOND
 
 _HEADERS = {"Content-Type": "application/json;charset=UTF-8"}
 _encode = msgspec.json.encode
@@ -70,7 +72,7 @@ class RestServer:
         name = request.match_info["endpoint"]
         weight = self._answers.weight(name, request.query)
         if weight is None:
-            return web.Response(status=404, body=b"<html><body><h2>404 Not found</h2></body></html>\n")
+            return _not_found(request)
         now = time()
         charge = self._budgets[request.remote or ""].charge(weight, now)
         headers = _HEADERS | {"X-MBX-USED-WEIGHT": str(charge.used), "X-MBX-USED-WEIGHT-1M": str(charge.used)}
@@ -78,9 +80,11 @@ class RestServer:
             headers["Retry-After"] = str(charge.retry_after_s)
             return web.Response(status=charge.status, body=_encode(self._limited(charge, now)), headers=headers)
         try:
-            answer: Answer = self._answers.answer(name, request.query, int(now * 1000))
+            answer = self._answers.answer(name, request.query, int(now * 1000))
         except Refused as refused:
             return web.Response(status=400, body=_encode(refused.body), headers=headers)
+        if request.headers.get("X-MBX-TIME-UNIT") in MICROSECOND:
+            answer = in_microseconds(answer)
         return web.Response(body=_encode(answer), headers=headers)
 
     def _limited(self, charge: Charge, now: float) -> dict[str, object]:
@@ -91,3 +95,7 @@ class RestServer:
             return {"code": -1003, "msg": f"Way too much request weight used; IP banned until {until}. {advice} bans."}
         limit = f"current limit is {self._answers.weight_limit} request weight per 1 MINUTE"
         return {"code": -1003, "msg": f"Too much request weight used; {limit}. {advice} polling the API."}
+
+
+def _not_found(_request: web.Request) -> web.Response:
+    return web.Response(status=404, text="<html><body><h2>404 Not found</h2></body></html>", content_type="text/html")

@@ -46,7 +46,7 @@ class Connection(WSListener):
         super().__init__()
         self.queue: list[bytes] = []
         self._hub, self._connections, self._limits, self._patient = hub, connections, limits, patient
-        self._session = Session(asked.combined, limits.streams_per_connection, dict.fromkeys(asked.streams))
+        self._session = Session(asked.form, limits.streams_per_connection, dict.fromkeys(asked.streams))
         self._messages = Window(limits.messages_per_s, 1.0)
         self._slow = SlowReader(limits)
         self._message = b""
@@ -71,14 +71,14 @@ class Connection(WSListener):
         self._heartbeat = Heartbeat(monotonic(), self._limits)
         self._connections.add(self)
         self._hub.clients.add(self)
-        self._hub.subscribe(self, self._session.streams, combined=self._session.combined)
+        self._hub.subscribe(self, self._session.streams, self._session.form)
         log.info("client_connected", streams=len(self._session.streams))
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:  # noqa: ARG002 - picows' signature
         """Forget the client."""
         self._connections.discard(self)
         self._hub.clients.discard(self)
-        self._hub.unsubscribe(self, self._session.streams, combined=self._session.combined)
+        self._hub.unsubscribe(self, self._session.streams, self._session.form)
         self._session.streams.clear()
         log.info("client_disconnected")
 
@@ -130,14 +130,16 @@ class Connection(WSListener):
             self._receive(message)
 
     def _receive(self, message: bytes) -> None:
-        combined = self._session.combined
+        form = self._session.form
         outcome = self._session.receive(message)
-        if outcome.combined is not None:
-            self._hub.unsubscribe(self, self._session.streams, combined=combined)
-            self._hub.subscribe(self, self._session.streams, combined=outcome.combined)
-        self._hub.unsubscribe(self, outcome.removed, combined=combined)
-        self._hub.subscribe(self, outcome.added, combined=combined)
+        if outcome.form is not None:
+            self._hub.unsubscribe(self, self._session.streams, form)
+            self._hub.subscribe(self, self._session.streams, outcome.form)
+        self._hub.unsubscribe(self, outcome.removed, form)
+        self._hub.subscribe(self, outcome.added, form)
         self._transport.send(WSMsgType.TEXT, outcome.reply)
+        if outcome.fatal:
+            self._close(WSCloseCode.POLICY_VIOLATION, "Invalid request")
 
     def _close(self, code: WSCloseCode, reason: str) -> None:
         """Send a close frame; the client's answer, or `CLOSE_S` without one, ends the connection."""
