@@ -1,8 +1,11 @@
 # Every target says in `make help` what it does. Anything heavy is cached outside the checkout, by version.
-PYTHON ?= python3
+# The first Python that is new enough; python3 where there is none, for the message below.
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+  $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; python=python3; done; echo $$python)
 VENV := .venv
 BIN := $(VENV)/bin
 FEED ?= manifests/examples/binance-spot.yaml
+QUIET := $(shell test -t 2 || echo -q)  # pip shows its progress to a person, and is silent in a log
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check bench generate clean
@@ -16,10 +19,10 @@ setup: $(VENV)/.ready ## Make .venv with every dependency, locked by hash, and .
 $(VENV)/.ready: requirements.lock pyproject.toml
 	@echo "marketfeed: making $(VENV) with the locked dependencies (about 120 MB the first time, half a minute)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "marketfeed needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Set PYTHON=..."; exit 2; }
+	  { echo "marketfeed needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Set PYTHON=..."; exit 2; }
 	@$(PYTHON) -m venv --clear $(VENV) >/dev/null 2>&1 || \
 	  { $(PYTHON) -m venv --clear --without-pip $(VENV) && $(PYTHON) -m pip --python $(BIN)/python install -q pip; }
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install $(QUIET) --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
