@@ -57,7 +57,7 @@ class Settings:
                 if item.default is None and not any(name in env for name in nested.variables()):
                     continue
                 try:
-                    values[item.name] = nested.from_env(env, read_file)
+                    values[item.name] = nested.from_env(_with_defaults(item, env), read_file)
                 except ConfigurationError as error:
                     problems.append(str(error))
                 continue
@@ -100,6 +100,14 @@ class Settings:
     def variable(cls, name: str) -> str:
         """Return the variable that the field `name` is read from, for whoever must set a secret."""
         return str(cls.__dataclass_fields__[name].metadata["env"])
+
+
+def _with_defaults(item: dataclasses.Field[Any], env: Mapping[str, str]) -> Mapping[str, str]:
+    """Return `env` with the defaults that a service chose for its nested settings, as its own port."""
+    if item.default_factory is dataclasses.MISSING:
+        return env
+    defaults: dict[str, str] = item.default_factory().to_env()
+    return defaults | {name: text for name, text in env.items() if text}
 
 
 def _hints(cls: type) -> dict[str, Any]:

@@ -105,3 +105,10 @@ def test_an_unreadable_secret_file_is_named() -> None:
 def test_the_default_ports_differ_by_service() -> None:
     """Ingestor, consumer and a bare server do not meet on one port by default."""
     assert (INGESTOR.http.port, consumer("x").http.port, HttpSettings().port) == (8081, 8082, 0)
+
+
+@pytest.mark.parametrize("environment", [{}, {"HTTP_PORT": ""}, {"HTTP_HOST": "127.0.0.1"}])
+def test_a_service_without_a_port_takes_its_own(environment: dict[str, str]) -> None:
+    """A port that is not set is the service's default one, whatever else is set of the HTTP server."""
+    env = {name: text for name, text in INGESTOR.to_env().items() if not name.startswith("HTTP_")}
+    assert IngestorSettings.from_env(env | environment, no_file).http.port == 8081
