@@ -20,10 +20,7 @@ import click
 from prometheus_client import CollectorRegistry
 
 from marketfeed.database import Pool
-from marketfeed.dead_letters import DeadLetters
 from marketfeed.errors import Unavailable
-from marketfeed.intake import Intake
-from marketfeed.lanes import Lanes
 from marketfeed.logs import configure, logger
 from marketfeed.metrics import ConsumerMetrics
 from marketfeed.migrate import migrate
@@ -31,7 +28,10 @@ from marketfeed.policies import backoff_s
 from marketfeed.server import Pulse, Reason, Server
 from marketfeed.settings import ConsumerSettings
 from marketfeed.sinks.postgres import PostgresSink
-from marketfeed.writer import Writer
+from marketfeed.store.dead_letters import DeadLetters
+from marketfeed.store.intake import Intake
+from marketfeed.store.lanes import Lanes
+from marketfeed.store.writer import Writer
 
 _STATEMENT_TIMEOUT_S = 30.0
 _STUCK_AFTER_S = 60.0

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketfeed import codec
-from marketfeed.batches import Batch, Offsets, due, isolate, rejected
 from marketfeed.errors import Unavailable
 from marketfeed.events import Record
 from marketfeed.sinks import Refused
+from marketfeed.store.batches import Batch, Offsets, due, isolate, rejected
 from records import SourceRecord, trade
 
 PARTITION = ("trades", 0)

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketfeed.copy_text import escape, lines
 from marketfeed.sinks import Refused
+from marketfeed.sinks.copy_text import escape, lines
 from records import agg_trade, book_ticker, trade
 
 STREAM = ("binance", "BTCUSDT")

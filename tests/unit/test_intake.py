@@ -5,10 +5,10 @@ from __future__ import annotations
 from confluent_kafka import KafkaError, Message
 from prometheus_client import CollectorRegistry
 
-from marketfeed.intake import Intake
-from marketfeed.lanes import Lanes
 from marketfeed.metrics import ConsumerMetrics
 from marketfeed.settings import ConsumerSettings, KafkaSettings, Secret
+from marketfeed.store.intake import Intake
+from marketfeed.store.lanes import Lanes
 
 SETTINGS = ConsumerSettings(
     feed="test",

@@ -5,9 +5,9 @@ from threading import Thread
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketfeed.batches import Batch
-from marketfeed.lanes import Lanes
 from marketfeed.quarantine import Rejected
+from marketfeed.store.batches import Batch
+from marketfeed.store.lanes import Lanes
 from records import SourceRecord
 
 

@@ -9,17 +9,18 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from helpers import wait_until
-from marketfeed import codec, writer
-from marketfeed.batches import Batch
-from marketfeed.dead_letters import DeadLetters
+from marketfeed import codec
 from marketfeed.errors import Unavailable
 from marketfeed.events import Record
-from marketfeed.lanes import Lanes
 from marketfeed.metrics import ConsumerMetrics
 from marketfeed.quarantine import Rejected
 from marketfeed.settings import ConsumerSettings, KafkaSettings, Secret
 from marketfeed.sinks import Refused, Stored
-from marketfeed.writer import Writer
+from marketfeed.store import writer
+from marketfeed.store.batches import Batch
+from marketfeed.store.dead_letters import DeadLetters
+from marketfeed.store.lanes import Lanes
+from marketfeed.store.writer import Writer
 from records import SourceRecord, trade
 
 SETTINGS = ConsumerSettings(

@@ -22,12 +22,12 @@ from psycopg2.extensions import connection as Connection  # noqa: N812 - it is a
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 from marketfeed import ledger, sql
-from marketfeed.copy_text import lines
 from marketfeed.database import Pool
 from marketfeed.errors import Unavailable
 from marketfeed.events import Channel, Record
 from marketfeed.ledger import MINUTE_US, Entry, StreamKey
 from marketfeed.sinks import Stored
+from marketfeed.sinks.copy_text import lines
 
 DUPLICATE_WINDOW = timedelta(minutes=10)
 """How far apart two receipts of one book ticker update may lie and still be known as one."""

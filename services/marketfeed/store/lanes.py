@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from threading import Condition
 
-from marketfeed.batches import Batch, Partition
+from marketfeed.store.batches import Batch, Partition
 
 
 class Lanes:

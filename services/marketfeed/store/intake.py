@@ -16,13 +16,13 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from marketfeed import kafka
-from marketfeed.batches import Batch, Offsets, Partition, due
 from marketfeed.errors import MarketfeedError
-from marketfeed.lanes import Lanes
 from marketfeed.logs import logger
 from marketfeed.metrics import ConsumerMetrics
 from marketfeed.settings import ConsumerSettings
-from marketfeed.writer import Writer
+from marketfeed.store.batches import Batch, Offsets, Partition, due
+from marketfeed.store.lanes import Lanes
+from marketfeed.store.writer import Writer
 
 _READ_MESSAGES = 1000
 _READ_TIMEOUT_S = 0.05

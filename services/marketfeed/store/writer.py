@@ -13,17 +13,17 @@ from collections.abc import Callable, Sequence
 from threading import Event, Thread
 from typing import TypeVar
 
-from marketfeed.batches import Batch, isolate, rejected
-from marketfeed.dead_letters import DeadLetters
 from marketfeed.errors import Unavailable
 from marketfeed.events import Record
-from marketfeed.lanes import Lanes
 from marketfeed.logs import logger
 from marketfeed.metrics import ConsumerMetrics
 from marketfeed.policies import backoff_s
 from marketfeed.quarantine import Rejected
 from marketfeed.settings import ConsumerSettings
 from marketfeed.sinks import Sink
+from marketfeed.store.batches import Batch, isolate, rejected
+from marketfeed.store.dead_letters import DeadLetters
+from marketfeed.store.lanes import Lanes
 
 _Result = TypeVar("_Result")
 
