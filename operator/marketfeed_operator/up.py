@@ -55,10 +55,27 @@ def _speed(_context: click.Context, _parameter: click.Parameter, text: str) -> s
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Let the simulated venue play the recordings (*.jsonl) in this directory.",
 )
-@click.option("--speed", callback=_speed, default="1", show_default=True, help="Pace of the simulated venue, or max.")
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Simulated payloads per second, together.")
+@click.option(
+    "--speed",
+    callback=_speed,
+    metavar="FACTOR",
+    default="1",
+    show_default=True,
+    help="Pace of the simulated venue: a factor on time, or max for as fast as the ingestors read.",
+)
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Simulated payloads per second, all symbols and channels together.  [default: 200]",
+)
 @click.option("--seed", type=int, help="Seed of the simulated market: the same one draws the same market.")
-@click.option("--for", "for_s", callback=_seconds, help="Run so long, drain, prove, and exit 0 when all is proven.")
+@click.option(
+    "--for",
+    "for_s",
+    callback=_seconds,
+    metavar="DURATION",
+    help="Run so long (as 45s or 5m), drain, prove, and exit 0 when all is proven.",
+)
 @click.option(
     "--keep",
     type=click.Path(file_okay=False, path_type=Path),

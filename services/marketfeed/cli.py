@@ -45,7 +45,11 @@ class Commands(click.Group):
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="marketfeed")
 def cli() -> None:
-    """Market data that can prove it lost nothing."""
+    """Market data that can prove it lost nothing.
+
+    Start with `marketfeed up manifests/examples/binance-spot.yaml`: a live feed on this machine. In a second terminal,
+    `marketfeed verify` proves what it has stored.
+    """
 
 
 def main() -> None:

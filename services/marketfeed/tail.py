@@ -29,7 +29,7 @@ _WAIT_S = 0.2
 _GROUP = "marketfeed-tail"  # named because a consumer must have one; nothing is ever committed to it
 
 
-@click.command()
+@click.command("tail", short_help="Print a topic's records as they come.")
 @click.argument("topic")
 @click.option("--from-beginning", is_flag=True, help="Begin with the oldest record instead of the next one.")
 @click.option("-n", "--count", type=click.IntRange(min=1), help="End after this many records.")
@@ -45,7 +45,16 @@ def command(
     timestamps: bool,
     bootstrap_servers: str | None,
 ) -> None:
-    """Print TOPIC's records, key TAB value, one a line, until Ctrl-C."""
+    """Print TOPIC's records, key TAB value, one a line, until Ctrl-C.
+
+    No consumer group is used and nothing is committed. Security settings come from the KAFKA_* variables.
+
+    \b
+    Examples:
+      marketfeed tail binance.trades --bootstrap-servers 127.0.0.1:9092
+      marketfeed tail binance.trades --from-beginning -n 10 --key BTCUSDT
+      marketfeed tail binance.trades | cut -f 2 | jq .price
+    """  # noqa: D301 - click's \b keeps the lines of a block
     # A pipe that is closed (`| head`) and Ctrl-C end this as they end `cat`: at once, and without a word.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     kafka = kafka_from_environment(bootstrap_servers)

@@ -9,7 +9,7 @@ import dataclasses
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
@@ -143,8 +143,14 @@ def _retentions_ms(client: AdminClient, names: Sequence[str]) -> dict[str, int]:
 @click.option("--bootstrap-servers", help="host:port of the brokers [default: $KAFKA_BOOTSTRAP_SERVERS]")
 @click.pass_context
 def command(context: click.Context, bootstrap_servers: str | None) -> None:
-    """List and create Kafka topics. Security settings come from the KAFKA_* variables."""
-    context.obj = kafka_from_environment(bootstrap_servers)
+    """List and create Kafka topics. Security settings come from the KAFKA_* variables.
+
+    \b
+    Examples:
+      marketfeed topics --bootstrap-servers 127.0.0.1:9092 list
+      marketfeed topics create binance.trades binance.book_ticker --partitions 3 --retention 7d
+    """  # noqa: D301 - click's \b keeps the lines of a block
+    context.obj = lambda: kafka_from_environment(bootstrap_servers)  # not asked for by `list --help`
 
 
 def kafka_from_environment(bootstrap_servers: str | None) -> KafkaSettings:
@@ -156,8 +162,9 @@ def kafka_from_environment(bootstrap_servers: str | None) -> KafkaSettings:
 @command.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 @click.pass_obj
-def list_command(kafka: KafkaSettings, *, as_json: bool) -> None:
+def list_command(settings: Callable[[], KafkaSettings], *, as_json: bool) -> None:
     """Print every topic with its partitions, replicas and retention."""
+    kafka = settings()
     client = admin(kafka)
     with answered(kafka):
         known = client.list_topics(timeout=ANSWER_TIMEOUT_S).topics
@@ -178,17 +185,25 @@ def _as_table(topics: Sequence[Topic]) -> str:
     return "\n".join([header, *rows])
 
 
-@command.command("create")
+@command.command("create", short_help="Create the topics that do not exist yet.")
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
-@click.option("--partitions", type=click.IntRange(min=1), default=3, show_default=True)
-@click.option("--replicas", type=click.IntRange(min=1), default=1, show_default=True)
-@click.option("--retention", default="7d", show_default=True, help="As 7d, 12h, 30m, 45s or unlimited.")
+@click.option("--partitions", type=click.IntRange(min=1), default=3, show_default=True, help="Of each topic.")
+@click.option("--replicas", type=click.IntRange(min=1), default=1, show_default=True, help="Of each partition.")
+@click.option(
+    "--retention",
+    default="7d",
+    show_default=True,
+    help="How long records are kept, as 7d, 12h, 30m, 45s or unlimited.",
+)
 @click.pass_obj
 def create_command(
-    kafka: KafkaSettings, names: tuple[str, ...], partitions: int, replicas: int, retention: str
+    settings: Callable[[], KafkaSettings], names: tuple[str, ...], partitions: int, replicas: int, retention: str
 ) -> None:
-    """Create the topics that do not exist yet; running it again changes nothing."""
+    """Create the topics that do not exist yet; running it again changes nothing.
+
+    Exits 2 when a topic exists with fewer partitions or replicas or a shorter retention: nothing is changed then.
+    """
     retention_ms = parse_duration_ms(retention)
-    created = ensure(kafka, [Topic(name, partitions, replicas, retention_ms) for name in dict.fromkeys(names)])
+    created = ensure(settings(), [Topic(name, partitions, replicas, retention_ms) for name in dict.fromkeys(names)])
     for name in dict.fromkeys(names):
         click.echo(f"{name}: {'created' if name in created else 'exists'}")

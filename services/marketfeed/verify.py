@@ -212,7 +212,11 @@ def _moment(text: str) -> datetime:
 @click.option(
     "--channel", "channels", multiple=True, type=click.Choice([*map(str, Channel)]), help="Only this channel; as above."
 )
-@click.option("--dsn-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="File with the DSN.")
+@click.option(
+    "--dsn-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File that holds the database's connection string, postgresql://user:password@host:port/name.",
+)
 def command(
     *,
     as_json: bool,
@@ -228,8 +232,18 @@ def command(
     Ids are proven within what is looked at: from the first stored id of each stream to its last one. The database is
     named by --dsn-file, else by MARKETFEED_DSN (or MARKETFEED_DSN_FILE), else it is that of `marketfeed up`.
 
-    Exits 0 when nothing is missing, 1 when something is (or nothing is stored at all), 2 when that cannot be found out.
-    """
+    \b
+    Examples:
+      marketfeed verify
+      marketfeed verify --symbol BTCUSDT --since 2026-01-31T10:00Z --minutes
+      marketfeed verify --dsn-file dsn --json | jq .gaps
+
+    \b
+    Exit codes:
+      0  nothing is missing
+      1  something is missing, or nothing is stored at all
+      2  that cannot be found out; the message says why
+    """  # noqa: D301 - click's \b keeps the lines of a block
     window = Window(
         since=since and since.replace(second=0, microsecond=0),
         until=until and _ceiling(until),

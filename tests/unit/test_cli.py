@@ -29,6 +29,14 @@ def test_every_command_loads_and_explains_itself(name: str) -> None:
     assert (command.help or "").strip().partition("\n")[0].endswith(".")
 
 
+@pytest.mark.parametrize("subcommand", ["list", "create"])
+def test_help_asks_for_no_settings(subcommand: str) -> None:
+    """What a sub-command does can be read before any broker is named."""
+    done = run("topics", subcommand, "--help")
+    assert done.returncode == 0
+    assert "--help" in done.stdout
+
+
 @pytest.mark.parametrize("service", ["ingest", "consume"])
 def test_missing_settings_are_one_line_and_exit_code_2(service: str) -> None:
     """A service without its settings ends with 2 and names the variables, without a traceback."""
