@@ -279,7 +279,7 @@ def test_two_runs_do_not_meet(feed: Path) -> None:
 
 
 def test_an_edit_adds_a_symbol_without_a_restart(feed: Path) -> None:
-    """An added symbol is stored, a removed one is let go, a bad edit changes nothing; no service was started again."""
+    """An added symbol is stored, a removed one is let go with its shard, a bad edit changes nothing; nothing restarts."""
     with up(feed) as run:
         wait_until(run.rows, DEADLINE_S, "rows")
         services = run.endpoints["services"]
@@ -291,6 +291,7 @@ def test_an_edit_adds_a_symbol_without_a_restart(feed: Path) -> None:
         feed.write_text("spec: nonsense")
         wait_until(lambda: "is not taken over" in run.output, DEADLINE_S, "the bad edit to be refused")
         feed.write_text(FEED.replace("BTCUSDT, ETHUSDT", "BTCUSDT").replace("streamsPerShard: 4", "streamsPerShard: 3"))
+        wait_until(lambda: len(_shards(run)) == 1, DEADLINE_S, "the other shard to be gone")
         wait_until(lambda: _subscribed(run) == 3, DEADLINE_S, "the streams of one symbol")
         assert run.endpoints["services"].items() <= services.items()
         assert set(run.processes()) <= processes
@@ -298,9 +299,12 @@ def test_an_edit_adds_a_symbol_without_a_restart(feed: Path) -> None:
         assert run.wait() == 0, run.output
 
 
+def _shards(run: Up) -> list[str]:
+    return [name for name in run.endpoints["services"] if "ingestor" in name]
+
+
 def _subscribed(run: Up) -> int:
-    shards = [name for name in run.endpoints["services"] if "ingestor" in name]
-    return sum(run.stats(shard)["streams"]["subscribed"] for shard in shards)
+    return sum(run.stats(shard)["streams"]["subscribed"] for shard in _shards(run))
 
 
 def test_what_dies_comes_back(feed: Path) -> None:

@@ -81,6 +81,13 @@ class Machine:
         self._workload = workload
         self._publish()
 
+    async def settle(self) -> None:
+        """Finish what an edit began, as far as can be by now; see Fleet.settle."""
+        before = self.fleet.services
+        await self.fleet.settle()
+        if self.fleet.services != before:
+            self._publish()
+
     async def drain_shards(self) -> list[str]:
         """Stop the ingestors when all that they received is delivered; return who could not do so.
 

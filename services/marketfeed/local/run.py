@@ -125,7 +125,7 @@ class _Run:
                     await self._machine.apply(workload)
                     self._screen.say(f"The edited feed is running: {len(workload.streams)} streams")
                     workload = None
-                await self._machine.fleet.settle()
+                await self._machine.settle()
             except Unavailable as error:
                 self._screen.warn(f"The edited feed must wait: {error}")
             except ConfigurationError as error:
