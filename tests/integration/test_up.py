@@ -279,7 +279,7 @@ def test_two_runs_do_not_meet(feed: Path) -> None:
 
 
 def test_an_edit_adds_a_symbol_without_a_restart(feed: Path) -> None:
-    """An added symbol is stored, a removed one is let go with its shard, a bad edit changes nothing; nothing restarts."""
+    """A symbol is added, one let go with its shard, and a bad edit changes nothing; no service was started again."""
     with up(feed) as run:
         wait_until(run.rows, DEADLINE_S, "rows")
         services = run.endpoints["services"]

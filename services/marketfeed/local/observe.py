@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,15 +35,32 @@ def rate(before: Sample | None, now: Sample) -> float | None:
     return (now[1] - before[1]) / (now[0] - before[0])
 
 
+class Count:
+    """What the processes of one service have counted one after the other, each from 0."""
+
+    def __init__(self) -> None:
+        self._earlier = 0.0  # by processes that are gone
+        self._last: Sample | None = None
+
+    def take(self, now: float, count: float | None) -> tuple[float | None, float | None]:
+        """Add a look at `now` (monotonic, s), None where nothing answered; return the total and its rate per second."""
+        if count is None:
+            return None if self._last is None else self._earlier + self._last[1], None
+        before, self._last = self._last, (now, count)
+        if before is not None and count < before[1]:
+            self._earlier += before[1]
+        return self._earlier + count, rate(before, self._last)
+
+
 class Observatory:
-    """Looks at one machine; remembers the last counts, for rates."""
+    """Looks at one machine; remembers the last counts, for totals and rates."""
 
     def __init__(self, machine: Machine, feed: str, for_s: float | None) -> None:
         self._machine = machine
         self._feed = feed
         self._for_s = for_s
         self._began = time.monotonic()
-        self._samples: dict[str, Sample] = {}
+        self._counts: defaultdict[str, Count] = defaultdict(Count)
 
     async def look(self) -> Snapshot:
         """Ask everything at once; takes little more than a second at most."""
@@ -66,35 +84,30 @@ class Observatory:
 
     def _shard(self, service: Service, stats: Stats, now: float) -> ShardView:
         streams = stats.get("streams") or {}
+        records, records_per_s = self._counts[service.name].take(now, stats.get("publish_count"))
         return ShardView(
             name=service.name,
             state=service.state,
             desired=streams.get("desired"),
             subscribed=streams.get("subscribed"),
-            records=stats.get("publish_count"),
-            records_per_s=self._rate(service.name, stats.get("publish_count"), now),
+            records=records,
+            records_per_s=records_per_s,
             age_s=stats.get("last_message_age_s"),
             restarts=service.restarts,
         )
 
     def _consumer(self, service: Service, stats: Stats, now: float) -> ConsumerView:
+        rows, rows_per_s = self._counts[service.name].take(now, stats.get("rows_stored"))
         return ConsumerView(
             name=service.name,
             state=service.state,
-            rows=stats.get("rows_stored"),
-            rows_per_s=self._rate(service.name, stats.get("rows_stored"), now),
+            rows=rows,
+            rows_per_s=rows_per_s,
             lag_records=stats.get("lag_records"),
             lag_s=stats.get("lag_seconds"),
             dead_letters=stats.get("dead_letters"),
             restarts=service.restarts,
         )
-
-    def _rate(self, name: str, count: float | None, now: float) -> float | None:
-        if count is None:
-            return None
-        before = self._samples.get(name)
-        self._samples[name] = (now, count)
-        return rate(before, (now, count))
 
 
 async def _stats(service: Service) -> Stats:

@@ -28,7 +28,7 @@ class ShardView:
     state: str
     desired: int | None = None
     subscribed: int | None = None
-    records: int | None = None
+    records: float | None = None
     records_per_s: float | None = None
     age_s: float | None = None  # of its last message
     restarts: int = 0
@@ -40,7 +40,7 @@ class ConsumerView:
 
     name: str
     state: str
-    rows: int | None = None
+    rows: float | None = None
     rows_per_s: float | None = None
     lag_records: int | None = None
     lag_s: float | None = None
