@@ -173,8 +173,12 @@ class _Run:
         except TimeoutError:
             self._screen.warn("What does not end by itself is killed")
             self._machine.kill()
-        if not self._record.kept:
-            self._machine.discard()
+        if self._record.kept:
+            self._screen.say(f"Kept in {self._folder}: `marketfeed verify` reads it, the same --keep goes on with it")
+            return
+        self._machine.discard()
+        if self._asked_to_stop.is_set():
+            self._screen.say("Everything is stopped, nothing is left behind")
 
     async def _unless_stopped(self, *works: Coroutine[Any, Any, Any]) -> bool:
         """Run until the first of `works` ends; return False when a signal came first. Raises what went wrong."""
