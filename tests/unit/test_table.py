@@ -52,6 +52,13 @@ def test_what_has_not_answered_yet_is_shown_as_unknown() -> None:
     assert "-/-" in _shown(silent)
 
 
+def test_a_lag_that_nobody_knows_is_not_0() -> None:
+    """A consumer that has no partitions yet tells no lag, and counts in floating point are shown whole."""
+    starting = replace(SNAPSHOT.consumers[0], rows=385.0, lag_records=None)
+    assert "| rows 385 | lag - |" in line(replace(SNAPSHOT, consumers=(starting,)))
+    assert "| lag 123 |" in line(replace(SNAPSHOT, consumers=(starting, SNAPSHOT.consumers[0])))
+
+
 def test_the_table_shows_every_part() -> None:
     """Servers, shards and consumers each have their row with state and numbers."""
     shown = _shown(SNAPSHOT)

@@ -39,7 +39,7 @@ class Count:
     """What the processes of one service have counted one after the other, each from 0."""
 
     def __init__(self) -> None:
-        self._earlier = 0.0  # by processes that are gone
+        self._earlier: float = 0  # by processes that are gone
         self._last: Sample | None = None
 
     def take(self, now: float, count: float | None) -> tuple[float | None, float | None]:
@@ -98,13 +98,14 @@ class Observatory:
 
     def _consumer(self, service: Service, stats: Stats, now: float) -> ConsumerView:
         rows, rows_per_s = self._counts[service.name].take(now, stats.get("rows_stored"))
+        knows_lag = bool(stats.get("assigned_partitions"))  # it knows that of its own partitions only
         return ConsumerView(
             name=service.name,
             state=service.state,
             rows=rows,
             rows_per_s=rows_per_s,
-            lag_records=stats.get("lag_records"),
-            lag_s=stats.get("lag_seconds"),
+            lag_records=stats.get("lag_records") if knows_lag else None,
+            lag_s=stats.get("lag_seconds") if knows_lag else None,
             dead_letters=stats.get("dead_letters"),
             restarts=service.restarts,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rich.console import Group, JustifyMethod, RenderableType
@@ -84,8 +85,8 @@ def line(snapshot: Snapshot) -> str:
     ]
     if consumers:
         parts += [
-            f"rows {sum(consumer.rows or 0 for consumer in consumers):,}",
-            f"lag {sum(consumer.lag_records or 0 for consumer in consumers):,}",
+            f"rows {_count(_sum(consumer.rows for consumer in consumers))}",
+            f"lag {_count(_sum(consumer.lag_records for consumer in consumers))}",
             f"missing {_count(snapshot.missing)}",
         ]
     everything: tuple[ServerView | ShardView | ConsumerView, ...] = (*snapshot.servers, *shards, *consumers)
@@ -169,6 +170,12 @@ def _state(state: str, restarts: int) -> Text:
 
 def _running(views: tuple[ShardView, ...]) -> int:
     return sum(view.state == "running" for view in views)
+
+
+def _sum(numbers: Iterable[float | None]) -> float | None:
+    """Add up what is known; None where nothing is."""
+    known = [number for number in numbers if number is not None]
+    return sum(known) if known else None
 
 
 def _oldest(shards: tuple[ShardView, ...]) -> float | None:
