@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -62,14 +62,15 @@ def _prove(cursor: Cursor, window: Window) -> Proof:
     )
 
 
-def local_proof(window: Window) -> Proof:
-    """Prove what `marketfeed up` has stored on this machine: the run of now, else the last one.
+def local_proof(window: Window, tell: Callable[[str], None]) -> Proof:
+    """Prove what `marketfeed up` has stored on this machine: the run of now, else the last one; `tell` which it is.
 
     Raises ConfigurationError when there was none, or when its data is gone and its last words do not answer `window`.
     """
     from marketfeed.local import lookup  # noqa: PLC0415 - not needed where a database is named, as in a cluster
 
     with lookup.latest() as found:
+        tell(found.description)
         if found.dsn is not None:
             return prove(found.dsn, window)
         if window != Window():
@@ -250,9 +251,14 @@ def command(
         symbols=symbols or None,
         channels=channels or None,
     )
+
+    def tell(text: str) -> None:
+        if not as_json:
+            click.echo(text, err=True)
+
     try:
         dsn = dsn_from(os.environ, _read) if dsn_file is None else _read(str(dsn_file)).strip()
-        proof = local_proof(window) if dsn is None else prove(dsn, window)
+        proof = local_proof(window, tell) if dsn is None else prove(dsn, window)
     except MarketfeedError as error:
         click.echo(f"marketfeed: {error}", err=True)
         raise SystemExit(2) from None

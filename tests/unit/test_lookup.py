@@ -33,6 +33,7 @@ def test_a_running_database_comes_first(tmp_path: Path) -> None:
     with runs.lock(tmp_path), latest() as found:
         assert found.run == running
         assert found.dsn == DSN
+        assert found.description == f"Run {running.id} of the feed spot, data in {tmp_path}"
 
 
 def test_else_the_last_proof_is_found(tmp_path: Path) -> None:
@@ -43,6 +44,7 @@ def test_else_the_last_proof_is_found(tmp_path: Path) -> None:
     with latest() as found:
         assert found.run == proven
         assert found.dsn is None
+        assert "whose data was not kept" in found.description
 
 
 def test_without_any_run_the_user_is_told_what_to_do() -> None:

@@ -20,6 +20,12 @@ class Found:
     run: runs.Run
     dsn: Secret | None
 
+    @property
+    def description(self) -> str:
+        """Which run this is, and whether its data is there."""
+        place = f"data in {self.run.folder}" if self.dsn is not None else "whose data was not kept: this is its proof"
+        return f"Run {self.run.id} of the feed {self.run.feed}, {place}"
+
 
 @contextmanager
 def latest() -> Iterator[Found]:

@@ -101,6 +101,8 @@ class _Run:
         """Run with the live picture until the time is over or somebody stops us."""
         self._screen.say(f"Where everything answers: {self._folder / 'endpoints.json'}")
         self._screen.say(f"Logs: {self._folder / 'logs'}")
+        if any(shard.settings.publisher == "stdout" for shard in self._workload.shards):
+            self._screen.say(f"Records: {self._folder / 'logs' / '*.stdout'}")
         if self._options.for_s is None:
             self._screen.say("Ctrl-C ends the run in order")
         with self._screen:
@@ -174,7 +176,8 @@ class _Run:
             self._screen.warn("What does not end by itself is killed")
             self._machine.kill()
         if self._record.kept:
-            self._screen.say(f"Kept in {self._folder}: `marketfeed verify` reads it, the same --keep goes on with it")
+            verify = "`marketfeed verify` reads it, " if self._workload.kafka else ""
+            self._screen.say(f"Kept in {self._folder}: {verify}the same --keep goes on with it")
             return
         self._machine.discard()
         if self._asked_to_stop.is_set():
