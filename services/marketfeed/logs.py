@@ -16,7 +16,7 @@ class JsonFormatter(logging.Formatter):
     """One line of JSON: time, level, logger, action, then the record's own fields."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Render the record; an exception becomes its class and text, with the traceback on DEBUG only."""
+        """Render the record; an exception becomes its class and text, from ERROR on with the traceback."""
         entry: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -24,10 +24,12 @@ class JsonFormatter(logging.Formatter):
             "action": record.getMessage(),
             **getattr(record, "fields", {}),
         }
-        if record.exc_info and record.exc_info[1] is not None:
-            entry["error"] = f"{type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
-        if record.exc_info and record.levelno >= logging.ERROR:
-            entry["traceback"] = self.formatException(record.exc_info)
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None:
+            entry["error"] = f"{type(error).__name__}: {error}"
+        # Libraries have been seen to log an exception's class in its place: it has no traceback to show.
+        if isinstance(error, BaseException) and record.levelno >= logging.ERROR:
+            entry["traceback"] = self.formatException((type(error), error, error.__traceback__))
         return json.dumps(entry, default=str)
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+from typing import Any
 
 import pytest
 
@@ -55,3 +56,13 @@ def test_an_error_carries_the_exception(lines: io.StringIO) -> None:
     entry = json.loads(lines.getvalue())
     assert entry["error"] == "ZeroDivisionError: division by zero"
     assert "Traceback" in entry["traceback"]
+
+
+def test_an_exceptions_class_in_its_place_is_still_a_line(lines: io.StringIO) -> None:
+    """A library that logs the class instead of the exception gets its line of JSON, without a traceback."""
+    handler = capture(lines)
+    wrong: Any = (OSError, OSError, None)
+    handler.handle(logging.LogRecord("x", logging.ERROR, "", 0, "failed", None, wrong))
+    entry = json.loads(lines.getvalue())
+    assert entry["error"] == "type: <class 'OSError'>"
+    assert "traceback" not in entry
