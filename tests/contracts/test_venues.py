@@ -307,6 +307,16 @@ def test_requests_name_their_streams(case: Case) -> None:
     assert json.loads(venue.list_streams(7) or b"") == {"method": "LIST_SUBSCRIPTIONS", "id": 7}
 
 
+@each_venue
+def test_a_full_request_is_small_enough(case: Case) -> None:
+    """With as many streams as fit into a request, and the longest names there are, it stays below 4,096 bytes."""
+    streams = [Stream(f"1000SATSANDMORE{number:03}FDUSD", channel) for number in range(40) for channel in Channel]
+    most = case.venue.limits.streams_per_request
+    assert len(streams) >= most
+    for message in (case.venue.subscribe(streams[:most], 2**31), case.venue.unsubscribe(streams[:most], 2**31)):
+        assert len(message) < 4096
+
+
 # ---- Gaps and their repair ----
 
 

@@ -112,7 +112,7 @@ def test_requests_are_cut_to_the_venues_size() -> None:
     subscriptions.want(many(450))
     server.answer_all()
     sizes = [len(request.get("params", ())) for request in server.requests]
-    assert sizes == [200, 200, 50, 0]
+    assert sizes == [100, 100, 100, 100, 50, 0]
     assert len(server.carried) == 450
 
 
