@@ -22,6 +22,7 @@ from prometheus_client import CollectorRegistry
 from marketfeed import exchanges
 from marketfeed.errors import BadFrame, ConfigurationError
 from marketfeed.events import Channel, Stream
+from marketfeed.ingest.connection import check_address
 from marketfeed.ingest.outlet import Outlet
 from marketfeed.ingest.report import Report
 from marketfeed.ingest.session import Session
@@ -52,6 +53,7 @@ class Ingestor:
 
     def __init__(self, settings: IngestorSettings, registry: CollectorRegistry) -> None:
         """Check the configuration; raises ConfigurationError."""
+        check_address(settings.websocket_url)
         self._settings = settings
         venue = exchanges.venue(settings.exchange)
         channels = settings.topics if settings.publisher == "kafka" else venue.channels

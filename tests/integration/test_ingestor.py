@@ -14,34 +14,14 @@ import pytest
 
 import truth
 from helpers import wait_until
+from ingestors import SOON_S, Start, ids, received, starter, trade, wait_ready, wait_reason, write_streams
 from marketfeed import codec, topics
-from marketfeed.events import Record, Trade
-from marketfeed.settings import HttpSettings, IngestorSettings, KafkaSettings, ProducerSettings, Topic
+from marketfeed.events import Trade
+from marketfeed.settings import KafkaSettings, ProducerSettings, Topic
 from pipeline import Service
 from scripted_venue import ScriptedVenue
 
-SOON_S = 20.0
 MOST_MEMORY = 120 * 1024 * 1024
-
-
-class Ingestor(Service):
-    """The process under test."""
-
-    @property
-    def pid(self) -> int:
-        return self._tied.pid
-
-    @property
-    def log(self) -> str:
-        return self._log.read_text()
-
-    def exit_code(self) -> int:
-        """Wait for its end."""
-        wait_until(lambda: not self._tied.running(), SOON_S, "the process to end")
-        return int(self._tied._process.returncode)
-
-
-Start = Callable[..., Ingestor]
 
 
 @pytest.fixture
@@ -62,63 +42,8 @@ def streams_file(tmp_path: Path) -> Path:
 @pytest.fixture
 def ingest(tmp_path: Path, venue: ScriptedVenue, streams_file: Path) -> Iterator[Start]:
     """Return a function that starts an ingestor to stdout; its arguments are changes of the settings."""
-    services: list[Ingestor] = []
-
-    def start(**changes: Any) -> Ingestor:
-        settings: dict[str, Any] = {
-            "feed": "test",
-            "shard": "test-0",
-            "exchange": "binance",
-            "websocket_url": venue.url,
-            "rest_urls": ("http://127.0.0.1:1",),
-            "streams_file": str(streams_file),
-            "topics": {"trade": "t", "aggTrade": "t", "bookTicker": "t"},
-            "dead_letter_topic": "t.dlq",
-            "publisher": "stdout",
-            "backoff_first_s": 0.05,
-            "backoff_max_s": 0.2,
-            "http": HttpSettings(host="127.0.0.1", port=0),
-        } | changes
-        services.append(Ingestor("ingest", ["ingest"], IngestorSettings(**settings).to_env(), tmp_path))
-        return services[-1]
-
-    yield start
-    for service in services:
-        service.__exit__(None, None, None)
-
-
-def write_streams(path: Path, *streams: str) -> None:
-    """Replace the streams file at once, as an editor or the operator does."""
-    new = path.with_suffix(".new")
-    new.write_text(json.dumps({"streams": streams}))
-    new.replace(path)
-
-
-def trade(number: int, symbol: str = "BTCUSDT", **changes: Any) -> dict[str, Any]:
-    """Return a combined frame with the print of this number."""
-    data = {"e": "trade", "E": 1767225600001, "s": symbol, "t": number, "p": "39432.48000000", "q": "0.00026300"}
-    data |= {"T": 1767225600000, "m": True, "M": True}
-    return {"stream": f"{symbol.lower()}@trade", "data": data | changes}
-
-
-def received(service: Service) -> list[Record]:
-    """Return the records that came out so far."""
-    return [codec.decode(line) for line in service.stdout.read_bytes().splitlines()]
-
-
-def ids(service: Service) -> list[int]:
-    """Return the ids of the prints that came out so far."""
-    return [record.trade_id for record in received(service) if isinstance(record, Trade)]
-
-
-def wait_ready(service: Service) -> None:
-    """Wait until `/readyz` says yes."""
-    wait_until(lambda: service.reason() is None, SOON_S, "the ingestor to be ready")
-
-
-def wait_reason(service: Service, words: str) -> None:
-    """Wait until the ingestor is not ready, for a reason with these words."""
-    wait_until(lambda: words in (service.reason() or ""), SOON_S, f"the reason {words!r}")
+    with starter(tmp_path, venue.url, streams_file) as start:
+        yield start
 
 
 def test_frames_become_records_in_order(venue: ScriptedVenue, ingest: Start) -> None:
@@ -232,7 +157,7 @@ def test_many_streams_are_subscribed_in_parts(venue: ScriptedVenue, ingest: Star
     service = ingest()
     wait_ready(service)
     assert len(venue.carried) == 650
-    assert [len(request.get("params", ())) for request in venue.requests[:3]] == [200, 200, 50]
+    assert [len(request.get("params", ())) for request in venue.requests[:6]] == [100, 100, 100, 100, 100, 50]
 
 
 def test_too_many_streams_are_bad_configuration(ingest: Start, streams_file: Path) -> None:

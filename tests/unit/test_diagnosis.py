@@ -32,6 +32,14 @@ def test_a_status_has_a_name(status: int, reason: str, *, slow: bool) -> None:
     assert str(status) in failure.message
 
 
+def test_a_redirect_says_where_to() -> None:
+    """Where the venue sends its clients stands in the message; a ban is a ban also when it redirects."""
+    failure = from_status(302, "wss://elsewhere.example")
+    assert (failure.reason, failure.slow) == ("redirected", False)
+    assert "wss://elsewhere.example" in failure.message
+    assert from_status(451, "https://elsewhere.example").reason == "geo_blocked"
+
+
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
@@ -47,6 +55,7 @@ def test_an_error_has_a_name(error: Exception, reason: str) -> None:
     """Name resolution, TLS, time, refusal and the rest are told apart, and none of them is retried slowly."""
     failure = from_error(error)
     assert (failure.reason, failure.slow, failure.status) == (reason, False, None)
+    assert not failure.message.endswith((":", " "))
 
 
 @given(st.integers(0, 10_000), st.floats(0, 1, exclude_max=True))

@@ -9,12 +9,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from http import HTTPStatus
 from typing import Protocol
+from urllib.parse import urlsplit
 
-from picows import WSCloseCode, WSFrame, WSHandshakeError, WSListener, WSMsgType, WSTransport, ws_connect
+from picows import (
+    WSCloseCode,
+    WSFrame,
+    WSHandshakeError,
+    WSListener,
+    WSMsgType,
+    WSProtocolError,
+    WSTransport,
+    ws_connect,
+)
 
 from marketfeed import codec
-from marketfeed.errors import BadFrame, Unavailable
+from marketfeed.errors import BadFrame, ConfigurationError, Unavailable
 from marketfeed.exchanges.base import Control, Parse
 from marketfeed.ingest.diagnosis import Failure, from_error, from_status
 from marketfeed.ingest.outlet import Outlet
@@ -80,6 +91,11 @@ class Connection(WSListener):
         """Say so."""
         self.ended.set()
 
+    @property
+    def begun(self) -> bool:
+        """Whether the venue has answered the handshake with a yes."""
+        return self._transport is not None
+
     def send(self, message: bytes) -> None:
         """Send one text message."""
         if self._transport is not None and not self.ended.is_set():
@@ -101,12 +117,18 @@ class Connection(WSListener):
             self._transport.send_close(WSCloseCode.GOING_AWAY)
             self._transport.disconnect()
 
-    def why_ended(self) -> str:
-        """Return what the venue said when it closed the connection."""
-        handshake = self._transport.close_handshake if self._transport is not None else None
-        if handshake is None or handshake.recv is None:
+    async def why_ended(self) -> str:
+        """Return what the venue said when it closed the connection, or what it did that no websocket may."""
+        if self._transport is None:
+            return "it was closed before it began"
+        try:
+            await self._transport.wait_disconnected()
+        except WSProtocolError as error:
+            return f"broken protocol: {error}"
+        said = getattr(self._transport.close_handshake, "recv", None)  # it is None where no close frame came or went
+        if said is None:
             return "the connection broke"
-        return f"closed by the venue: {handshake.recv.code} {handshake.recv.reason or ''}".rstrip()
+        return f"closed by the venue: {said.code or 'no code'} {said.reason or ''}".rstrip()
 
     def _take(self, message: bytes, ingestion_time: int) -> None:
         """Hand on what a message holds, copied where its shape is known, else parsed; raises BadFrame."""
@@ -141,7 +163,10 @@ class Connection(WSListener):
     def _on_unparsed(self, frame: WSFrame, payload: bytes, ingestion_time: int, error: BadFrame) -> None:
         """Sort out what is no complete message of JSON: parts of one, control frames, and truly bad ones."""
         kind = frame.msg_type
-        if kind in (WSMsgType.CLOSE, WSMsgType.PING, WSMsgType.PONG):
+        if kind is WSMsgType.CLOSE:
+            self.close()  # nothing comes behind it, and the venue holds the socket open until it is answered
+            return
+        if kind in (WSMsgType.PING, WSMsgType.PONG):
             return
         if kind is WSMsgType.CONTINUATION or not frame.fin:
             self._on_fragment(payload, ingestion_time, last=bool(frame.fin))
@@ -155,6 +180,8 @@ class Connection(WSListener):
             return
         message = bytes(self._fragments)
         self._fragments.clear()
+        if not message.strip():
+            return  # the end of a message whose first part was the whole of it, and has been taken
         try:
             self._take(message, ingestion_time)
         except BadFrame as error:
@@ -166,17 +193,42 @@ class Connection(WSListener):
 
 
 async def connect(url: str, connection: Connection) -> None:
-    """Open the websocket; raises CannotConnect with the HTTP status where there was one."""
+    """Open the websocket; raises CannotConnect with the HTTP status where there was one.
+
+    A redirect is not followed: where the venue is stands in the configuration, and nowhere else.
+    """
     try:
         await ws_connect(
             lambda: connection,
             url,
             websocket_handshake_timeout=_CONNECT_TIMEOUT_S,
             max_frame_size=_LARGEST_MESSAGE_BYTES,
+            max_redirects=0,
             logger_name=_client_log,
         )
     except WSHandshakeError as error:
-        failure = from_error(error) if error.response is None else from_status(int(error.response.status))
-        raise CannotConnect(failure) from error
+        raise CannotConnect(_refusal(error)) from error
     except OSError as error:
         raise CannotConnect(from_error(error)) from error
+    if not connection.begun:
+        raise CannotConnect(Failure("handshake", "the connection was closed, and the handshake not answered"))
+
+
+def _refusal(error: WSHandshakeError) -> Failure:
+    if error.response is None:
+        return from_error(error)
+    status = int(error.response.status)
+    if status == HTTPStatus.SWITCHING_PROTOCOLS:
+        return from_error(error)
+    return from_status(status, error.response.headers.get("Location"))
+
+
+def check_address(url: str) -> None:
+    """Raise ConfigurationError for what is no websocket's base URL."""
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in ("ws", "wss") and parts.hostname and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound or parts.query or parts.fragment:
+        raise ConfigurationError(f"{url!r} is no websocket's base URL: write one as wss://stream.binance.com:9443")

@@ -26,11 +26,16 @@ class Failure:
     slow: bool = False
 
 
-def from_status(status: int) -> Failure:
-    """Name an HTTP answer to the upgrade request."""
+def from_status(status: int, location: str | None = None) -> Failure:
+    """Name an HTTP answer to the upgrade request; `location` is where it sends the client instead."""
     if status in _STATUS_REASONS:
         reason, message = _STATUS_REASONS[status]
         return Failure(reason, f"HTTP {status}: {message}", status, slow=True)
+    if location is not None:
+        message = (
+            f"HTTP {status}: redirected to {location}, which is not followed; set the endpoint to where it shall go"
+        )
+        return Failure("redirected", message, status)
     return Failure(f"http_{status}", f"HTTP {status} instead of a websocket", status)
 
 
@@ -44,7 +49,7 @@ def from_error(error: BaseException) -> Failure:
         (OSError, "unreachable"),
     )
     reason = next((name for kind, name in names if isinstance(error, kind)), "handshake")
-    return Failure(reason, f"{type(error).__name__}: {error}")
+    return Failure(reason, f"{type(error).__name__}: {error}".removesuffix(": "))
 
 
 def retry_s(failure: Failure, attempt: int, first_s: float, max_s: float, draw: float) -> float:

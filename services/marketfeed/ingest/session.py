@@ -184,7 +184,7 @@ class Session:
                 connection.send(message)
             with suppress(TimeoutError):
                 await asyncio.wait_for(connection.ended.wait(), self._turn_s)
-        return self._lost(connection.why_ended() if connection is not None else "the connection broke")
+        return self._lost(await connection.why_ended() if connection is not None else "the connection broke")
 
     def _listen(self, connection: Connection, now: float) -> None:
         """Note when frames last came; while we do not read, silence is our own doing."""
