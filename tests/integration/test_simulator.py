@@ -9,107 +9,24 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import Any
-from urllib.error import HTTPError
 from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
 
 import psutil
 import pytest
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
 from helpers import recordings, wait_until
-
-DEADLINE_S = 20.0
-
-
-class Simulator:
-    """A running `marketfeed simulate`, its addresses and its truth."""
-
-    def __init__(self, process: subprocess.Popen[str], log: Path, truth: Path) -> None:
-        self.process, self.truth, self._log = process, truth, log
-        listening = wait_until(lambda: self.logged("listening"), DEADLINE_S, "the simulator to listen") or {}
-        self.websocket: str = listening["websocket"]
-        self.rest: str = listening["rest"]
-
-    def logged(self, action: str) -> dict[str, Any] | None:
-        """Return the log record of an action, once there is one."""
-        lines = self._log.read_text().splitlines(keepends=True)
-        entries = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("\n")]
-        return next((entry for entry in entries if entry["action"] == action), None)
-
-    def get(self, path: str, body: str | None = None) -> tuple[int, dict[str, str], Any]:
-        """Return status, headers and JSON body of a GET (of a POST where there is a body)."""
-        request = Request(self.rest + path, None if body is None else body.encode())  # noqa: S310 - our own loopback
-        try:
-            with urlopen(request, timeout=DEADLINE_S) as response:  # noqa: S310
-                return response.status, dict(response.headers), json.loads(response.read())
-        except HTTPError as error:
-            with error:
-                return error.code, dict(error.headers), json.loads(error.read())
-
-    def state(self) -> dict[str, Any]:
-        """Return `/simulator/state`."""
-        found: dict[str, Any] = self.get("/simulator/state")[2]
-        return found
-
-    def lines(self, stream: str) -> list[bytes]:
-        """Return the truth of a stream, whole lines only."""
-        return (self.truth / f"{stream}.jsonl").read_bytes().split(b"\n")[:-1]
-
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Send a signal and return the exit code."""
-        self.process.send_signal(number)
-        return self.process.wait(DEADLINE_S)
-
-
-Start = Callable[..., AbstractContextManager[Simulator]]
+from simulators import DEADLINE_S, Simulator, Start, answer, receive, run, running
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Start:
-    """Return a context manager that runs a simulator with these options, and its truth in `tmp_path/truth`."""
-
-    @contextmanager
-    def run(*options: str) -> Iterator[Simulator]:
-        log = tmp_path / "log"
-        arguments = [sys.executable, "-m", "marketfeed", "simulate", "--truth", str(tmp_path / "truth"), *options]
-        with log.open("w") as sink, subprocess.Popen(arguments, stderr=sink, text=True) as process:
-            try:
-                yield Simulator(process, log, tmp_path / "truth")
-            finally:
-                if process.poll() is None:
-                    process.terminate()
-                    process.wait(DEADLINE_S)
-
-    return run
-
-
-def _run(work: Any) -> Any:
-    """Run a client to its end, in bounded time."""
-
-    async def bounded() -> Any:
-        async with asyncio.timeout(DEADLINE_S):
-            return await work
-
-    return asyncio.run(bounded())
-
-
-async def _receive(client: ClientConnection, count: int) -> list[bytes]:
-    return [await client.recv(decode=False) for _ in range(count)]
-
-
-async def _answer(client: ClientConnection, request: dict[str, Any]) -> Any:
-    """Send a request and return its answer, passing over data."""
-    await client.send(json.dumps(request))
-    while True:
-        message = json.loads(await client.recv())
-        if "result" in message or "error" in message:
-            return message
+    """Return a context manager that runs a simulator with these options."""
+    return partial(running, tmp_path)
 
 
 def _upgrade(simulator: Simulator, path: str, more: str = "") -> socket.socket:
@@ -141,7 +58,7 @@ def test_a_client_gets_exactly_the_truth(start: Start) -> None:
                 got[f"{symbol.upper()}@{channel}"].append(payload)
 
     with start("--symbols", "BTCUSDT", "--speed", "max", "--wait-for-streams", "2", "--records", "20000") as simulator:
-        got = _run(client(simulator))
+        got = run(client(simulator))
         assert simulator.state()["finished"]
         assert simulator.stop() == 0
         assert sum(map(len, got.values())) > 10_000
@@ -153,16 +70,16 @@ def test_raw_and_combined_forms_on_one_market(start: Start) -> None:
 
     async def client(simulator: Simulator) -> None:
         async with connect(f"{simulator.websocket}/ws/btcusdt@trade/btcusdt@aggTrade") as socket_:
-            assert {json.loads(one)["e"] for one in await _receive(socket_, 60)} == {"trade", "aggTrade"}
+            assert {json.loads(one)["e"] for one in await receive(socket_, 60)} == {"trade", "aggTrade"}
             request = {"method": "SET_PROPERTY", "params": ["combined", True], "id": 5}
-            assert await _answer(socket_, request) == {"result": None, "id": 5}
+            assert await answer(socket_, request) == {"result": None, "id": 5}
             assert all(
                 json.loads(one)["stream"] == f"btcusdt@{json.loads(one)['data']['e']}"
-                for one in await _receive(socket_, 20)
+                for one in await receive(socket_, 20)
             )
 
     with start("--rate", "2000") as simulator:
-        _run(client(simulator))
+        run(client(simulator))
 
 
 def test_subscriptions_change_on_an_open_connection(start: Start) -> None:
@@ -171,19 +88,19 @@ def test_subscriptions_change_on_an_open_connection(start: Start) -> None:
     async def client(simulator: Simulator) -> None:
         async with connect(f"{simulator.websocket}/ws") as socket_:
             streams = ["ethusdt@bookTicker", "nosuchcoin@trade"]
-            assert await _answer(socket_, {"method": "SUBSCRIBE", "params": streams, "id": "a1"}) == {
+            assert await answer(socket_, {"method": "SUBSCRIBE", "params": streams, "id": "a1"}) == {
                 "result": None,
                 "id": "a1",
             }
-            assert {json.loads(one)["s"] for one in await _receive(socket_, 20)} == {"ETHUSDT"}
+            assert {json.loads(one)["s"] for one in await receive(socket_, 20)} == {"ETHUSDT"}
             assert simulator.state()["subscribed"] == streams
-            assert await _answer(socket_, {"method": "LIST_SUBSCRIPTIONS", "id": 3}) == {"result": streams, "id": 3}
-            await _answer(socket_, {"method": "UNSUBSCRIBE", "params": streams[:1], "id": 4})
+            assert await answer(socket_, {"method": "LIST_SUBSCRIPTIONS", "id": 3}) == {"result": streams, "id": 3}
+            await answer(socket_, {"method": "UNSUBSCRIBE", "params": streams[:1], "id": 4})
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(socket_.recv(), 0.5)
 
     with start("--rate", "2000") as simulator:
-        _run(client(simulator))
+        run(client(simulator))
 
 
 def test_talkative_clients_are_cut(start: Start) -> None:
@@ -199,7 +116,7 @@ def test_talkative_clients_are_cut(start: Start) -> None:
             assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1008, "Too many requests")
 
     with start() as simulator:
-        _run(client(simulator))
+        run(client(simulator))
 
 
 def test_pings_are_sent_and_pongs_keep_a_client(start: Start) -> None:
@@ -214,7 +131,7 @@ def test_pings_are_sent_and_pongs_keep_a_client(start: Start) -> None:
                     await socket_.recv()
 
     with start(*options) as simulator:
-        _run(faithful(simulator))
+        run(faithful(simulator))
         with closing(_upgrade(simulator, "/ws")) as mute:
             received = b""
             while chunk := mute.recv(4096):
@@ -235,7 +152,7 @@ def test_old_connections_are_closed(start: Start) -> None:
                 await socket_.recv()
 
     with start("--connection-life-s", "0.3") as simulator:
-        _run(client(simulator))
+        run(client(simulator))
 
 
 def test_handshakes_are_limited_and_paths_checked(start: Start) -> None:
@@ -247,11 +164,11 @@ def test_handshakes_are_limited_and_paths_checked(start: Start) -> None:
         return refused.value.response.status_code
 
     with start("--connection-attempts", "3", "--streams-per-connection", "2") as simulator:
-        assert _run(status(f"{simulator.websocket}/nothing")) == 404
-        assert _run(status(f"{simulator.websocket}/ws/a@trade/b@trade/c@trade")) == 400
+        assert run(status(f"{simulator.websocket}/nothing")) == 404
+        assert run(status(f"{simulator.websocket}/ws/a@trade/b@trade/c@trade")) == 400
         with closing(_upgrade(simulator, "/ws")) as connection:
             assert connection.recv(12) == b"HTTP/1.1 101"
-        assert _run(status(f"{simulator.websocket}/ws")) == 429
+        assert run(status(f"{simulator.websocket}/ws")) == 429
 
 
 def test_a_slow_reader_is_cut_and_others_are_not(start: Start) -> None:
@@ -261,7 +178,7 @@ def test_a_slow_reader_is_cut_and_others_are_not(start: Start) -> None:
         numbers: list[int] = []
         async with connect(f"{simulator.websocket}/ws/btcusdt@trade") as socket_:
             while simulator.logged("slow_reader_cut") is None:
-                numbers += [json.loads(one)["t"] for one in await _receive(socket_, 500)]
+                numbers += [json.loads(one)["t"] for one in await receive(socket_, 500)]
         return numbers
 
     buffer = ("--send-buffer-bytes", "20000", "--slow-reader-s", "0.5")
@@ -270,7 +187,7 @@ def test_a_slow_reader_is_cut_and_others_are_not(start: Start) -> None:
         start("--symbols", "BTCUSDT", "--rate", "30000", *buffer) as simulator,
         closing(_upgrade(simulator, target)),
     ):
-        numbers = _run(reader(simulator))
+        numbers = run(reader(simulator))
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
 
 
@@ -326,11 +243,11 @@ def test_recordings_are_replayed_unchanged(start: Start) -> None:
 
     async def client(simulator: Simulator) -> list[bytes]:
         async with connect(f"{simulator.websocket}/stream?streams=btcusdt@trade/xrpeth@aggTrade") as socket_:
-            return await _receive(socket_, 2001 + 8000)
+            return await receive(socket_, 2001 + 8000)
 
     with start("--replay", str(folder), "--speed", "max", "--wait-for-streams", "2") as simulator:
         assert simulator.state()["issued"] == 0
-        got = _run(client(simulator))
+        got = run(client(simulator))
         wait_until(lambda: simulator.logged("finished"), DEADLINE_S, "the recordings to end")
         for stream, name in (("btcusdt@trade", "btcusdt.trade"), ("xrpeth@aggTrade", "xrpeth.aggTrade")):
             marker = f'{{"stream":"{stream}"'.encode()
@@ -365,10 +282,10 @@ def test_memory_stays_small(start: Start) -> None:
     async def client(simulator: Simulator) -> int:
         async with connect(f"{simulator.websocket}/stream?streams=btcusdt@bookTicker") as socket_:
             for _ in range(15):
-                await _receive(socket_, 5000)
+                await receive(socket_, 5000)
                 simulator.get("/api/v3/aggTrades?symbol=BTCUSDT&limit=1000")
             assert simulator.state()["issued"] > 200_000
             return psutil.Process(simulator.process.pid).memory_info().rss
 
     with start("--speed", "max", "--weight-per-minute", "1000000") as simulator:
-        assert _run(client(simulator)) < 120 * 2**20
+        assert run(client(simulator)) < 120 * 2**20

@@ -39,6 +39,7 @@ class RestServer:
         app.router.add_get("/simulator/state", self._show_state)
         app.router.add_post("/simulator/symbols", self._add_symbols)
         app.router.add_post("/simulator/halt", self._halt)
+        app.router.add_route("*", "/{path:.*}", _not_found)
         self._runner = web.AppRunner(app, access_log=None)
 
     async def start(self, host: str, port: int) -> str:
@@ -72,7 +73,7 @@ class RestServer:
         name = request.match_info["endpoint"]
         weight = self._answers.weight(name, request.query)
         if weight is None:
-            return _not_found(request)
+            return await _not_found(request)
         now = time()
         charge = self._budgets[request.remote or ""].charge(weight, now)
         headers = _HEADERS | {"X-MBX-USED-WEIGHT": str(charge.used), "X-MBX-USED-WEIGHT-1M": str(charge.used)}
@@ -97,5 +98,5 @@ class RestServer:
         return {"code": -1003, "msg": f"Too much request weight used; {limit}. {advice} polling the API."}
 
 
-def _not_found(_request: web.Request) -> web.Response:
+async def _not_found(_request: web.Request) -> web.Response:
     return web.Response(status=404, text="<html><body><h2>404 Not found</h2></body></html>", content_type="text/html")
