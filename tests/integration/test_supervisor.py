@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from marketfeed.errors import ConfigurationError, MarketfeedError
 from marketfeed.local.child import Command, Entry
 from marketfeed.local.supervisor import Service, State
@@ -124,5 +126,23 @@ def test_the_whole_log_is_kept_and_warnings_are_told(tmp_path: Path) -> None:
         await service.stop(DEADLINE_S)
         assert '"slow"' in service.log_path.read_text()
         assert '"listening"' in service.log_path.read_text()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+def test_a_full_disk_costs_the_log_alone(tmp_path: Path) -> None:
+    """When the log cannot be written, the service is still watched: what it says is heard, its death is noticed."""
+
+    async def scenario() -> None:
+        observer = Recorder()
+        (tmp_path / "service.log").symlink_to("/dev/full")
+        service = _service(STAY, tmp_path, observer)
+        service.start()
+        await _until(lambda: service.state is State.RUNNING)
+        assert service.pid is not None
+        os.kill(service.pid, signal.SIGKILL)
+        await _until(lambda: service.restarts == 1 and service.state is State.RUNNING)
+        assert await service.stop(DEADLINE_S)
 
     asyncio.run(scenario())

@@ -66,7 +66,7 @@ class Child:
         Stdout, where a service that has no broker writes its records, goes to a file beside the log.
         Raises OSError when the program or the files cannot be opened.
         """
-        log = log_path.open("ab")
+        log = log_path.open("ab", buffering=0)
         try:
             with log_path.with_suffix(".stdout").open("ab") as stdout:
                 child = await asyncio.create_subprocess_exec(
@@ -116,8 +116,8 @@ class Child:
         rest = b""
         with self._log:
             while chunk := await stream.read(65_536):
-                self._log.write(chunk)
-                self._log.flush()
+                with suppress(OSError):  # a full disk costs the log, never the watch over the child
+                    self._log.write(chunk)
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
                     self._take(line)

@@ -17,6 +17,7 @@ from marketfeed import topics
 from marketfeed.errors import ConfigurationError, MarketfeedError, Unavailable
 from marketfeed.kafka import group_lag
 from marketfeed.local import endpoints
+from marketfeed.local.advice import advice
 from marketfeed.local.child import Entry
 from marketfeed.local.endpoints import Endpoints
 from marketfeed.local.fleet import Fleet
@@ -51,6 +52,7 @@ class Machine:
         self._folder = folder
         self._screen = screen
         self._endpoints = Endpoints()
+        self._advised: set[str] = set()
         self._kafka = EmbeddedKafka(folder / "kafka") if workload.kafka else None
         self._postgres = EmbeddedPostgres(folder / POSTGRES) if workload.kafka else None
         self._kafka_keeper = Keeper(self._kafka, self) if self._kafka else None
@@ -160,8 +162,12 @@ class Machine:
         self._publish()
 
     def trouble(self, name: str, text: str) -> None:
-        """Show what went wrong."""
-        self._screen.warn(f"{name}: {text}")
+        """Show in one line what went wrong, and once what to do about it; the rest is in the logs."""
+        self._screen.warn(f"{name}: {text.splitlines()[0].rstrip(':')}" if text else name)
+        help_ = advice(text)
+        if help_ is not None and help_ not in self._advised:
+            self._advised.add(help_)
+            self._screen.warn(help_)
 
     def gave_up(self, name: str, error: MarketfeedError) -> None:
         """Let the run end with this error."""

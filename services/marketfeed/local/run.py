@@ -78,11 +78,13 @@ class _Run:
         with self._signals():
             try:
                 code = await self._from_start_to_proof()
-            except MarketfeedError as error:
+            except (MarketfeedError, OSError) as error:
                 self._keep_logs()
                 help_ = advice(str(error))
                 if help_ is not None:
                     self._screen.warn(help_)
+                if isinstance(error, OSError):
+                    raise MarketfeedError(str(error)) from error
                 raise
             else:
                 if code != 0:
@@ -165,8 +167,12 @@ class _Run:
 
     def _keep_logs(self) -> None:
         """Leave the logs of a run that went wrong where they outlive a temporary folder."""
-        place = self._folder / "logs" if self._record.kept else runs.keep_logs(self._record)
-        self._screen.warn(f"The logs of this run are in {place}")
+        try:
+            place = self._folder / "logs" if self._record.kept else runs.keep_logs(self._record)
+        except OSError as error:
+            self._screen.warn(f"The logs of this run could not be kept: {error}")
+        else:
+            self._screen.warn(f"The logs of this run are in {place}")
 
     async def _end(self) -> None:
         """Stop everything, and leave nothing but what the user wanted kept."""
