@@ -225,10 +225,13 @@ class Machine:
         )
 
     def _publish(self) -> None:
-        """Bring the endpoints file up to date."""
+        """Bring the endpoints file up to date; what runs does not depend on it."""
         services = {service.name: service.url for service in self.fleet.services if service.url is not None}
         self._endpoints = replace(self._endpoints, services=services)
-        self._endpoints.write(self._folder)
+        try:
+            self._endpoints.write(self._folder)
+        except OSError as error:
+            self.trouble(endpoints.NAME, str(error))
 
     async def _telling(self, what: str, work: Awaitable[object]) -> None:
         """Wait for the work; tell a person who waits long what for, and how long it took."""

@@ -145,7 +145,7 @@ class _Run:
         left = await self._machine.stored(STORE_PATIENCE_S if full_time else LEAVE_PATIENCE_S)
         stuck += await self._machine.stop_consumers()
         if left:
-            self._screen.warn(f"{left:,} records are in Kafka and not in the database")
+            self._screen.warn(f"Records in Kafka that are not in the database: at least {left:,}")
         if stuck:
             self._screen.warn(f"{', '.join(stuck)} could not finish in order")
         if not full_time:
