@@ -19,8 +19,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
 
+from marketfeed.kafka import admin
 from marketfeed.local.components import build, cache_dir, fetch
 from marketfeed.local.embedded import START_TIMEOUT_S, EmbeddedServer
 from marketfeed.local.java import find_java
@@ -138,7 +138,7 @@ class EmbeddedKafka(EmbeddedServer):
         """Ask for the cluster's metadata: whether this very broker is registered and open for clients."""
         try:
             socket.create_connection(("127.0.0.1", self._port)).close()  # spares librdkafka, which logs and backs off
-            cluster = AdminClient({"bootstrap.servers": self.bootstrap}).list_topics(timeout=3)
+            cluster = admin(self.settings).list_topics(timeout=3)
         except (OSError, KafkaException):
             return False
         identity = f"cluster.id={cluster.cluster_id}"
