@@ -26,6 +26,7 @@ from marketfeed.metrics import ConsumerMetrics
 from marketfeed.migrate import migrate
 from marketfeed.policies import backoff_s
 from marketfeed.server import Pulse, Reason, Server
+from marketfeed.service_command import ServiceCommand
 from marketfeed.settings import ConsumerSettings
 from marketfeed.sinks.postgres import PostgresSink
 from marketfeed.store.dead_letters import DeadLetters
@@ -135,7 +136,7 @@ class ConsumerService:
         }
 
 
-@click.command("consume")
+@click.command("consume", cls=ServiceCommand, settings=ConsumerSettings, short_help="Store records in one sink.")
 def command() -> None:
     """Store the records of a feed's topics in its sink, until SIGTERM.
 

@@ -33,6 +33,7 @@ from marketfeed.publishers.kafka import KafkaPublisher
 from marketfeed.publishers.null import NullPublisher
 from marketfeed.publishers.stdout import StdoutPublisher
 from marketfeed.server import Pulse, Server
+from marketfeed.service_command import ServiceCommand
 from marketfeed.settings import IngestorSettings, KafkaSettings
 
 _TURN_S = 0.25
@@ -258,9 +259,12 @@ def _kafka_publisher(settings: IngestorSettings) -> KafkaPublisher:
     )
 
 
-@click.command()
+@click.command("ingest", cls=ServiceCommand, settings=IngestorSettings, short_help="Ingest one shard's streams.")
 def command() -> None:
-    """Ingest one shard's streams; settings come from the environment (MARKETFEED_*, KAFKA_*, HTTP_*)."""
+    """Ingest one shard's streams into Kafka, until SIGTERM.
+
+    Settings come from the environment. Exits 0 after a drain, 2 when the configuration is wrong, 1 for anything else.
+    """
     configure()
     settings = IngestorSettings.from_env(os.environ, lambda path: Path(path).read_text())
     sys.exit(uvloop.run(_serve(settings)))

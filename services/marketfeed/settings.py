@@ -12,7 +12,7 @@ import dataclasses
 import json
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from typing import Any, Literal, Self
@@ -97,6 +97,23 @@ class Settings:
         return tuple(found)
 
     @classmethod
+    def describe(cls, defaults: Settings | None = None) -> Iterator[tuple[str, str]]:
+        """Yield every variable with what it means, what it may be and its default, nested ones included.
+
+        defaults: an instance whose values stand for the fields' own defaults, as a service's own port does.
+        """
+        hints = _hints(cls)
+        for item in fields(cls):
+            nested = _nested(hints[item.name])
+            if nested is None:
+                default = item.default if defaults is None else getattr(defaults, item.name)
+                yield item.metadata["env"], _described(item.metadata["help"], hints[item.name], default)
+            else:
+                yield from nested.describe(
+                    None if item.default_factory is dataclasses.MISSING else item.default_factory()
+                )
+
+    @classmethod
     def variable(cls, name: str) -> str:
         """Return the variable that the field `name` is read from, for whoever must set a secret."""
         return str(cls.__dataclass_fields__[name].metadata["env"])
@@ -124,6 +141,20 @@ def _nested(kind: Any) -> type[Settings] | None:
 
 def _is_secret(kind: Any) -> bool:
     return kind is Secret or Secret in typing.get_args(kind)
+
+
+def _described(help_: str, kind: Any, default: Any) -> str:
+    """Return what a person must know of one variable."""
+    parts = [help_]
+    if typing.get_origin(kind) is Literal:
+        parts.append(f": {', '.join(typing.get_args(kind))}")
+    if _is_secret(kind):
+        parts.append("; a variable with _FILE at its end names a file instead")
+    if default is dataclasses.MISSING:
+        parts.append("  [required]")
+    elif default not in (None, ()):
+        parts.append(f"  [default: {_render(default)}]")
+    return "".join(parts)
 
 
 def _lookup(name: str, kind: Any, env: Mapping[str, str], read_file: ReadFile) -> str | None:

@@ -81,6 +81,16 @@ def consumer(dsn: str) -> ConsumerSettings:
     )
 
 
+def test_every_variable_is_described() -> None:
+    """Each variable is described once, with its default or that it must be set; a service's port is its own."""
+    described = dict(IngestorSettings.describe())
+    assert tuple(described) == IngestorSettings.variables()
+    assert described["MARKETFEED_FEED"] == "name of the MarketFeed  [required]"
+    assert described["KAFKA_ACKS"] == "replicas that must confirm: all, -1, 1, 0  [default: all]"
+    assert described["HTTP_PORT"].endswith("[default: 8081]")
+    assert "_FILE" in dict(ConsumerSettings.describe())["MARKETFEED_DSN"]
+
+
 def test_secrets_are_never_written_or_shown() -> None:
     """A secret is absent from to_env() and hidden in repr()."""
     settings = consumer("postgresql://u:hunter2@db/x")

@@ -49,7 +49,7 @@ def _limit_options(command: Command) -> Command:
     return command
 
 
-@click.command(context_settings={"max_content_width": 110})
+@click.command("simulate", short_help="Simulate a venue.", context_settings={"max_content_width": 110})
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--websocket-port", default=0, show_default=True, help="Port of the websocket; 0 takes a free one.")
 @click.option("--rest-port", default=0, show_default=True, help="Port of the REST API; 0 takes a free one.")
