@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from marketfeed.local.child import parse_entry, reason
+from marketfeed.local.child import Entry, parse_entry, reason
 from marketfeed.local.supervisor import SETTLED_AFTER_S, ending, next_attempt, readable
 
 
@@ -24,8 +24,9 @@ def test_endings_are_said_in_words() -> None:
 
 
 def test_a_log_record_is_readable() -> None:
-    """The action comes first, times and levels are left out."""
-    entry = {"time": "now", "level": "warning", "logger": "x", "action": "connect_failed", "reason": "refused"}
+    """The action comes first; times, levels and empty fields are left out."""
+    told = {"time": "now", "level": "warning", "logger": "x", "action": "connect_failed", "reason": "refused"}
+    entry: Entry = {**told, "status": None, "topic": ""}
     assert readable(entry) == "connect failed: reason=refused"
 
 

@@ -166,8 +166,10 @@ def ending(code: int) -> str:
 
 
 def readable(entry: Entry) -> str:
-    """Return a log record as a person reads it: the action, then its fields."""
+    """Return a log record as a person reads it: the action, then those of its fields that say something."""
     hidden = {"time", "level", "logger", "action", "traceback"}
-    details = ", ".join(f"{key}={value}" for key, value in entry.items() if key not in hidden)
+    details = ", ".join(
+        f"{key}={value}" for key, value in entry.items() if key not in hidden and value not in (None, "")
+    )
     action = str(entry.get("action", "")).replace("_", " ")
     return f"{action}: {details}" if details else action
