@@ -68,6 +68,7 @@ class Connection(WSListener):
         self._transcriber = transcriber
         self._transcribe = transcriber.transcribe
         self._outlet = outlet
+        self._waiting = outlet.waiting
         self._publish = outlet.publisher.publish
         self._handler = handler
         self._transport: WSTransport | None = None
@@ -81,6 +82,11 @@ class Connection(WSListener):
         """Take one frame; its time of receipt is read before anything else is done with it."""
         ingestion_time = _clock_ns() // 1000
         payload = frame.get_payload_as_bytes()
+        copied = self._transcribe(payload, ingestion_time)
+        if copied is not None:  # as nearly always
+            self._offer(*copied)
+            self.frames += 1
+            return
         try:
             self._take(payload, ingestion_time)
         except BadFrame as error:
@@ -131,15 +137,7 @@ class Connection(WSListener):
         return f"closed by the venue: {said.code or 'no code'} {said.reason or ''}".rstrip()
 
     def _take(self, message: bytes, ingestion_time: int) -> None:
-        """Hand on what a message holds, copied where its shape is known, else parsed; raises BadFrame."""
-        copied = self._transcribe(message, ingestion_time)
-        if copied is not None:
-            self._offer(*copied)
-        else:
-            self._take_parsed(message, ingestion_time)
-        self.frames += 1
-
-    def _take_parsed(self, message: bytes, ingestion_time: int) -> None:
+        """Parse a message and hand on what it holds; raises BadFrame."""
         events = self._parse(message, ingestion_time)
         for event in events:
             if isinstance(event, Control):
@@ -149,10 +147,11 @@ class Connection(WSListener):
             if len(events) == 1:
                 self._transcriber.learn(message, stream, event, value)
             self._offer(stream, value)
+        self.frames += 1
 
     def _offer(self, stream: str, value: bytes) -> None:
         """Publish a record, or hold it behind what waits."""
-        if self._outlet.waiting:
+        if self._waiting:
             self._outlet.hold(stream, value)
             return
         try:
