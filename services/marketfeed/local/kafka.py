@@ -23,14 +23,13 @@ from confluent_kafka import KafkaException
 from marketfeed.kafka import admin
 from marketfeed.local.components import build, cache_dir, fetch
 from marketfeed.local.embedded import START_TIMEOUT_S, EmbeddedServer
-from marketfeed.local.java import find_java
+from marketfeed.local.java import NO_TRACES, find_java
 from marketfeed.local.ports import free_port
 from marketfeed.local.process import ServerFailed, TiedProcess, plain_environment
 from marketfeed.settings import KafkaSettings
 
 # The serial collector starts faster and stays smaller than the default one; at 512 MiB its pauses are short.
-# Performance data would be a file in /tmp.
-_JVM_OPTIONS = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:-UsePerfData")
+_JVM_OPTIONS = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", NO_TRACES)
 
 _BROKER = {
     "process.roles": "broker,controller",
