@@ -144,9 +144,11 @@ class Ingestor:
                 self._session.want(self._file.streams)
 
     def _on_full(self, stream: str | None) -> None:
-        """Stop reading until the publisher has room."""
-        channel = stream and Stream.parse(stream).channel
-        topic = self._settings.topics.get(channel, "") if channel else self._settings.dead_letter_topic
+        """Stop reading until the publisher has room; no stream is a frame on its way to quarantine."""
+        if stream is None:
+            topic = self._settings.dead_letter_topic
+        else:
+            topic = self._settings.topics.get(Stream.parse(stream).channel, "")
         self._report.queue_full(topic)
         self._session.pause()
 
