@@ -28,6 +28,7 @@ from marketfeed.ingest.report import Report
 from marketfeed.ingest.session import Session
 from marketfeed.ingest.streams import StreamsFile
 from marketfeed.logs import configure, logger
+from marketfeed.pace import Pace
 from marketfeed.publishers import Publisher
 from marketfeed.publishers.kafka import KafkaPublisher
 from marketfeed.publishers.null import NullPublisher
@@ -71,8 +72,16 @@ class Ingestor:
         self._last_bad = ""
         self._ready: str | None = None
         self._stats: Mapping[str, Any] = {}
+        self._pace = Pace()
+        self._carried: frozenset[Stream] = frozenset()
         self._take_stock()
-        self.pulse = Pulse(live=self._live, ready=lambda: self._ready, stats=lambda: self._stats, pairs=self._pairs)
+        self.pulse = Pulse(
+            live=self._live,
+            ready=lambda: self._ready,
+            stats=lambda: self._stats,
+            pairs=self._pairs,
+            streams=self._streams,
+        )
 
     async def run(self) -> int:
         """Work until SIGTERM or SIGINT, then drain; raises what ended the work before."""
@@ -173,6 +182,7 @@ class Ingestor:
             self._progress = (delivered, now)
         self._report.frames(self._session.frames, now, time.time())
         self._report.streams(len(self._file.streams))
+        self._carried = self._session.carried
         self._ready = self._why_not_ready()
         self._stats = self._make_stats(now, pending, failed)
 
@@ -191,11 +201,12 @@ class Ingestor:
             "active_connections": int(self._session.connected),
             "streams": {
                 "desired": len(streams),
-                "subscribed": len(streams & self._session.carried),
+                "subscribed": len(streams & self._carried),
                 "fresh": self._report.fresh(streams, now, self._settings.stale_after_s),
             },
             "pairs_count": len(self._pairs()),
             "total_messages": self._session.frames,
+            "messages_per_second": round(self._pace.update(self._session.frames, now), 1),
             "publish_count": self._report.taken,
             "error_count": failed,
             "bad_frames": self._report.bad_frames.total(),
@@ -206,6 +217,16 @@ class Ingestor:
 
     def _pairs(self) -> list[str]:
         return sorted({stream.symbol for stream in self._file.streams})
+
+    def _streams(self) -> dict[str, list[str]]:
+        """Return what the file asks for, and what the venue has acknowledged on the open connection.
+
+        `carried` may hold what the file has dropped and the venue was not told yet; without a connection it is empty.
+        """
+        return {
+            "desired": sorted(map(str, self._file.streams)),
+            "carried": sorted(map(str, self._carried)),
+        }
 
     def _live(self) -> str | None:
         now = _clock()

@@ -1,5 +1,7 @@
 """The HTTP side of every service: `/livez`, `/readyz`, `/health`, `/stats`, `/pairs` and `/metrics` on one port.
 
+A service that carries streams answers `/streams` too; any other has no such path.
+
 It runs in a thread of its own, so that it answers, and says so, when the service's loop hangs. What the answers are is
 decided by the service's `Pulse`, from facts; nothing here knows what a service does.
 """
@@ -30,6 +32,7 @@ class Pulse:
     ready: Callable[[], Reason]
     stats: Callable[[], Mapping[str, Any]]
     pairs: Callable[[], list[str]] = field(default=list)
+    streams: Callable[[], Mapping[str, list[str]]] | None = None  # of a service that carries streams
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -56,8 +59,11 @@ class _Handler(BaseHTTPRequestHandler):
         elif path == "/pairs":
             pairs = pulse.pairs()
             self._json(200, {"count": len(pairs), "pairs": pairs})
+        elif path == "/streams" and pulse.streams is not None:
+            self._json(200, pulse.streams())
         else:
-            self._json(404, {"error": "try /livez /readyz /health /stats /pairs /metrics"})
+            streams = "" if pulse.streams is None else "/streams "
+            self._json(404, {"error": f"try /livez /readyz /health /stats /pairs {streams}/metrics"})
 
     def _state(self, reason: Reason, good: str, more: Mapping[str, Any]) -> None:
         if reason is None:

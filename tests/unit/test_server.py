@@ -82,10 +82,27 @@ def test_stats_pairs_and_metrics(server: Server) -> None:
 
 
 def test_an_unknown_path_names_the_known_ones(server: Server) -> None:
-    """A wrong path is 404 with what there is."""
+    """A wrong path is 404 with what there is, and each path that it names is answered."""
     status, body = get(server, "/heath")
     assert status == 404
-    assert "/health" in body
+    named = json.loads(body)["error"].removeprefix("try ").split()
+    assert "/health" in named
+    assert {get(server, path)[0] for path in named} == {200}
+
+
+def test_only_a_service_that_carries_streams_answers_for_them(server: Server) -> None:
+    """`/streams` is what the service says of them; where there are none, it is an unknown path and not offered."""
+    status, body = get(server, "/streams")
+    assert (status, "/streams" in body) == (404, False)
+    held = {"desired": ["BTCUSDT@trade"], "carried": []}
+    pulse = Pulse(lambda: None, lambda: None, dict, streams=lambda: held)
+    carrier = Server(HttpSettings(host="127.0.0.1", port=0), pulse, CollectorRegistry())
+    try:
+        status, body = get(carrier, "/streams")
+        assert (status, json.loads(body)) == (200, held)
+        assert "/streams" in get(carrier, "/heath")[1]
+    finally:
+        carrier.close()
 
 
 def test_a_taken_port_is_told_as_one() -> None:
