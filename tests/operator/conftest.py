@@ -1,0 +1,56 @@
+"""The real control plane that all tests of the operator share, and a namespace of each test's own."""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from controlplane import ControlPlane, crds
+from controlplane.install import install, own
+
+
+@contextmanager
+def _namespace(plane: ControlPlane, prefix: str) -> Iterator[str]:
+    name = f"{prefix}-{secrets.token_hex(4)}"
+    plane.kubectl("create", "namespace", name)
+    try:
+        yield name
+    finally:
+        plane.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
+
+
+@pytest.fixture(scope="session")
+def control_plane() -> Iterator[ControlPlane]:
+    """Start the control plane that all tests share, with our definitions and those of the kinds that feeds use.
+
+    The tests keep apart by `namespace`. To stop its servers, take `own_control_plane`.
+    """
+    with tempfile.TemporaryDirectory(prefix="marketfeed-test-") as folder, ControlPlane(Path(folder)) as plane:
+        install(plane, [*own(), *crds.third_party()])
+        yield plane
+
+
+@pytest.fixture
+def own_control_plane() -> Iterator[ControlPlane]:
+    """Start a control plane for this test alone, without any definition: it may be killed."""
+    with tempfile.TemporaryDirectory(prefix="marketfeed-test-") as folder, ControlPlane(Path(folder)) as plane:
+        yield plane
+
+
+@pytest.fixture
+def namespace(control_plane: ControlPlane) -> Iterator[str]:
+    """Return a namespace that no other test has; its deletion is asked for afterwards, and not waited for."""
+    with _namespace(control_plane, "feeds") as name:
+        yield name
+
+
+@pytest.fixture
+def kafka_namespace(control_plane: ControlPlane) -> Iterator[str]:
+    """Return a second namespace of this test, for the KafkaTopics of a feed whose cluster lives elsewhere."""
+    with _namespace(control_plane, "kafka") as name:
+        yield name
