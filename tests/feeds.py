@@ -26,7 +26,7 @@ def feeds(**fixed: Any) -> st.SearchStrategy[MarketFeed]:
 
 
 @st.composite
-def documents(draw: st.DrawFn, **fixed: Any) -> dict[str, Any]:
+def documents(draw: st.DrawFn, /, **fixed: Any) -> dict[str, Any]:
     """Generate the documents of such feeds, as an API server holds them."""
     kafka = fixed.get("kafka") or draw(_kafka())
     sinks = fixed["sinks"] if "sinks" in fixed else draw(_sinks(kafka=kafka["enabled"]))

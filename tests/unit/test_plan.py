@@ -248,7 +248,10 @@ def test_discovery_without_a_fallback_cannot_be_planned() -> None:
             {"spec.sinks.0.retention": "1d"},
             "sink timescale: retention and compressAfter have no effect in this version",
         ),
-        ({"spec.analytics": {}}, "spec.analytics is planned, and not run by this version"),
+        (
+            {"spec.analytics": {}},
+            "spec.analytics: this version's image holds no program for the job, so it computes nothing",
+        ),
     ],
 )
 def test_what_is_probably_not_meant_is_said(changes: dict[str, Any], sentence: str) -> None:
