@@ -18,7 +18,7 @@ from marketfeed_operator.objects import (
 from marketfeed_operator.render.context import Context, Owner
 from marketfeed_operator.render.metadata import COMPONENT_FEED, child, labels
 
-_DRIVER_RULES: tuple[dict[str, Any], ...] = (
+ANALYTICS_RULES: tuple[dict[str, Any], ...] = (
     {
         "apiGroups": [""],
         "resources": ["pods"],
@@ -56,6 +56,6 @@ def driver_role(owner: Owner) -> tuple[Manifest, ...]:
     reference = {"apiGroup": ROLE.group, "kind": ROLE.kind, "name": name}
     subject = {"kind": SERVICE_ACCOUNT.kind, "name": name, "namespace": owner.namespace}
     return (
-        child(ROLE, owner, name, labelled, rules=list(_DRIVER_RULES)),
+        child(ROLE, owner, name, labelled, rules=list(ANALYTICS_RULES)),
         child(ROLE_BINDING, owner, name, labelled, roleRef=reference, subjects=[subject]),
     )
