@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from marketfeed_operator.objects import (
@@ -63,6 +64,14 @@ _QUANTITY = frozenset({"sizeLimit", "divisor", "storage"})
 _NOT_COMPARED = frozenset({"apiVersion", "kind", "status"})
 
 
+class Cause(StrEnum):
+    """Why an object is applied, in a word for counting."""
+
+    MISSING = "missing"  # it is not there
+    CHANGED = "changed"  # the feed asks for something else than we applied last
+    DRIFTED = "drifted"  # somebody changed what we applied
+
+
 @dataclass(frozen=True, slots=True)
 class Apply:
     """A server-side apply; `why` says what is not as it should be, without any value."""
@@ -71,6 +80,12 @@ class Apply:
     manager: str
     force: bool
     why: str
+    cause: Cause
+
+    @property
+    def key(self) -> Key:
+        """Return which object it is."""
+        return key_of(self.manifest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +168,10 @@ def _differing_map(desired: Mapping[str, Any], live: Any, path: tuple[str, ...])
 
 
 def _differing_list(desired: Sequence[Any], live: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    key = MERGE_KEYS.get(path[-1]) if path else None
+    key = MERGE_KEYS.get(path[-1], "") if path else ""
     if not isinstance(live, list | tuple):
         yield path
-    elif key is not None and all(isinstance(item, Mapping) and key in item for item in desired):
+    elif _told_apart(desired, key):
         there = {item.get(key): item for item in live if isinstance(item, Mapping)}
         for item in desired:
             yield from differing(item, there.get(item[key]), (*path, str(item[key])))
@@ -165,6 +180,12 @@ def _differing_list(desired: Sequence[Any], live: Any, path: tuple[str, ...]) ->
     else:
         for index, (item, other) in enumerate(zip(desired, live, strict=True)):
             yield from differing(item, other, (*path, str(index)))
+
+
+def _told_apart(items: Sequence[Any], key: str) -> bool:
+    """Tell whether the field `key` tells the items apart."""
+    found = [item.get(key) for item in items if isinstance(item, Mapping)]
+    return None not in found and len(items) == len(found) == len(set(found))
 
 
 def _same(desired: Any, live: Any, path: tuple[str, ...]) -> bool:
@@ -183,8 +204,7 @@ def _apply(manifest: Manifest, observed: Observed, uid: str) -> Apply | None:
     if is_topic(manifest):
         return _apply_topic(manifest, live, uid)
     wanted = stamp(manifest)
-    why = _why(wanted, live)
-    return None if why is None else Apply(wanted, MANAGER, force=True, why=why)
+    return _unless_same(wanted, live, MANAGER, force=True)
 
 
 def _apply_topic(manifest: Manifest, live: Manifest | None, uid: str) -> Apply | None:
@@ -195,8 +215,7 @@ def _apply_topic(manifest: Manifest, live: Manifest | None, uid: str) -> Apply |
     wanted, force = stamp(manifest), live is not None
     if live is not None and _disputed(wanted, live, uid):
         wanted, force = _claim_only(wanted, live), False
-    why = _why(wanted, live)
-    return None if why is None else Apply(wanted, f"{MANAGER}-{uid}", force=force, why=why)
+    return _unless_same(wanted, live, f"{MANAGER}-{uid}", force=force)
 
 
 def _disputed(wanted: Manifest, live: Manifest, uid: str) -> bool:
@@ -222,18 +241,24 @@ def _claim_only(wanted: Manifest, live: Manifest) -> Manifest:
     return {**manifest, "spec": live.get("spec", {})}
 
 
-def _why(wanted: Manifest, live: Manifest | None) -> str | None:
-    """Return what is not as it should be; None where nothing is, or where the object is on its way out."""
+def _unless_same(wanted: Manifest, live: Manifest | None, manager: str, *, force: bool) -> Apply | None:
+    """Return the write; None where the object is as it should be, or on its way out."""
     if live is None:
-        return "is missing"
+        return Apply(wanted, manager, force, "is missing", Cause.MISSING)
     if "deletionTimestamp" in live["metadata"]:
         return None
-    changed = annotations_of(live).get(APPLIED) != annotations_of(wanted).get(APPLIED)
+    cause = Cause.CHANGED if outdated(wanted, live) else Cause.DRIFTED
     marks = ("metadata", "annotations", APPLIED)
     path = next((path for path in object_differences(wanted, live) if path != marks), None)
     if path is not None:
-        return f"{'.'.join(path)} {'changes' if changed else 'is not as it should be'}"
-    return "has what is no longer wanted" if changed else None
+        what = "changes" if cause is Cause.CHANGED else "is not as it should be"
+        return Apply(wanted, manager, force, f"{'.'.join(path)} {what}", cause)
+    return Apply(wanted, manager, force, "has what is no longer wanted", cause) if cause is Cause.CHANGED else None
+
+
+def outdated(stamped: Manifest, live: Manifest) -> bool:
+    """Tell whether the live object was last applied as something else than the stamped one."""
+    return annotations_of(live).get(APPLIED) != annotations_of(stamped).get(APPLIED)
 
 
 def _deletes(desired: frozenset[Key], observed: Observed, uid: str) -> Iterator[Delete]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from marketfeed_operator.diff import Apply, Delete, refusals, stamp, writes
+from marketfeed_operator.diff import Apply, Cause, Delete, refusals, stamp, writes
 from marketfeed_operator.objects import APPLIED, FEED_LABEL, UID_LABEL, Manifest, key_of
 from marketfeed_operator.observed import Observed
 
@@ -76,7 +76,7 @@ def test_what_is_as_it_should_be_is_not_written() -> None:
 def test_what_is_missing_is_applied_with_our_mark() -> None:
     """An absent object is applied by our field manager, which takes fields from others."""
     (write,) = writes([deployment()], observed(), UID)
-    assert write == Apply(stamp(deployment()), "marketfeed-operator", force=True, why="is missing")
+    assert write == Apply(stamp(deployment()), "marketfeed-operator", True, "is missing", Cause.MISSING)
 
 
 def test_writes_keep_the_order_of_what_is_desired_and_delete_last() -> None:
@@ -107,6 +107,14 @@ def test_what_is_not_ours_is_left_alone(change: Callable[[dict[str, Any]], None]
     assert writes([deployment()], observed(live), UID) == ()
 
 
+def test_items_that_no_field_tells_apart_are_compared_in_their_order() -> None:
+    """Two items with the same key are compared by place; an object that has just these is as it should be."""
+    wanted = deployment()
+    constraints = [{"topologyKey": "zone", "maxSkew": skew, "whenUnsatisfiable": str(skew)} for skew in (1, 2)]
+    wanted["spec"]["template"]["spec"]["topologySpreadConstraints"] = constraints
+    assert writes([wanted], observed(stored(wanted)), UID) == ()
+
+
 DRIFTS: dict[str, tuple[tuple[Any, ...], Any]] = {
     "spec.replicas": (("spec", "replicas"), 5),
     "metadata.labels.marketfeed.dev/feed-uid": (("metadata", "labels"), {FEED_LABEL: "spot"}),
@@ -135,7 +143,7 @@ def test_drift_of_any_field_of_ours_is_mended_and_named(path: str, change: tuple
     at(live, *outer)[last] = value
     (write,) = writes([deployment()], observed(live), UID)
     assert isinstance(write, Apply)
-    assert write.why == f"{path} is not as it should be"
+    assert (write.why, write.cause) == (f"{path} is not as it should be", Cause.DRIFTED)
 
 
 def test_what_we_no_longer_want_is_taken_away() -> None:
@@ -144,7 +152,7 @@ def test_what_we_no_longer_want_is_taken_away() -> None:
     fewer["spec"]["template"]["spec"]["containers"][0]["env"].pop()
     (write,) = writes([fewer], observed(stored(deployment())), UID)
     assert isinstance(write, Apply)
-    assert write.why == "has what is no longer wanted"
+    assert (write.why, write.cause) == ("has what is no longer wanted", Cause.CHANGED)
     assert (
         write.manifest["metadata"]["annotations"][APPLIED] != stored(deployment())["metadata"]["annotations"][APPLIED]
     )
@@ -156,7 +164,7 @@ def test_a_change_of_the_feed_is_told_apart_from_drift() -> None:
     more["spec"]["replicas"] = 2
     (write,) = writes([more], observed(stored(deployment())), UID)
     assert isinstance(write, Apply)
-    assert write.why == "spec.replicas changes"
+    assert (write.why, write.cause) == ("spec.replicas changes", Cause.CHANGED)
 
 
 def test_reasons_hold_no_values() -> None:
