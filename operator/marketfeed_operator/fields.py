@@ -7,13 +7,23 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+)
 from pydantic.alias_generators import to_camel
+from pydantic.config import JsonDict
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import PydanticCustomError, core_schema
 
 from marketfeed.exchanges import NAMES as EXCHANGES
 
-_DURATION = r"^[1-9][0-9]{0,8}(ms|s|m|h|d)$"
+DURATION = r"^[1-9][0-9]{0,8}(ms|s|m|h|d)$"
 _NAME = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 _SECRET_NAME = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"  # noqa: S105 - the shape of a name
 _SECRET_KEY = r"^[-._a-zA-Z0-9]{1,253}$"  # noqa: S105 - the shape of a name
@@ -27,7 +37,7 @@ _MEMORY = r"^[1-9][0-9]{0,5}[kmgt]$"
 _HEADER = r"^[^\s,=]+=[^,]*$"
 
 MEANING = {
-    _DURATION: "a duration: a whole number and one unit of ms, s, m, h or d, as in 2s or 7d",
+    DURATION: "a duration: a whole number and one unit of ms, s, m, h or d, as in 2s or 7d",
     _NAME: "a name: up to 63 lower-case letters, digits and inner '-', as in binance-spot",
     _SECRET_NAME: "the name of a secret: lower-case letters, digits, '-' and '.', as in timescale",
     _SECRET_KEY: "a key inside a secret: letters, digits, '-', '_' and '.', as in dsn",
@@ -71,10 +81,17 @@ class Duration(str):
         return self.milliseconds / 1000
 
     @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Return the schema of the text with its greatest length: nine digits and two letters."""
+        return {**handler(core), **_longest(11)}
+
+    @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         """Validate as text of the one pattern, which the JSON schema shows too."""
         del source, handler
-        text = core_schema.str_schema(pattern=_DURATION, strict=True)
+        text = core_schema.str_schema(pattern=DURATION, strict=True)
         return core_schema.no_info_after_validator_function(cls, text, serialization=core_schema.to_string_ser_schema())
 
 
@@ -86,18 +103,23 @@ def _known_exchange(name: str) -> str:
     return name
 
 
+def _longest(characters: int) -> JsonDict:
+    """Tell the schema how long a text is whose pattern bounds it: an API server reckons the cost of rules by that."""
+    return {"maxLength": characters}
+
+
 Exchange = Annotated[str, AfterValidator(_known_exchange), Field(json_schema_extra={"enum": list(EXCHANGES)})]
-Name = Annotated[str, Field(pattern=_NAME)]
-SecretName = Annotated[str, Field(pattern=_SECRET_NAME)]
-SecretKey = Annotated[str, Field(pattern=_SECRET_KEY)]
-Symbol = Annotated[str, Field(pattern=_SYMBOL)]
-TopicName = Annotated[str, Field(pattern=_TOPIC)]
-GroupName = Annotated[str, Field(pattern=_GROUP)]
-WebsocketUrl = Annotated[str, Field(pattern=_WEBSOCKET_URL)]
-HttpUrl = Annotated[str, Field(pattern=_HTTP_URL)]
-Brokers = Annotated[str, Field(pattern=_BROKERS)]
-Memory = Annotated[str, Field(pattern=_MEMORY)]
-Header = Annotated[str, Field(pattern=_HEADER)]
+Name = Annotated[str, Field(pattern=_NAME, json_schema_extra=_longest(63))]
+SecretName = Annotated[str, Field(pattern=_SECRET_NAME, json_schema_extra=_longest(253))]
+SecretKey = Annotated[str, Field(pattern=_SECRET_KEY, json_schema_extra=_longest(253))]
+Symbol = Annotated[str, Field(pattern=_SYMBOL, json_schema_extra=_longest(40))]
+TopicName = Annotated[str, Field(pattern=_TOPIC, json_schema_extra=_longest(249))]
+GroupName = Annotated[str, Field(pattern=_GROUP, json_schema_extra=_longest(255))]
+WebsocketUrl = Annotated[str, Field(pattern=_WEBSOCKET_URL, max_length=1024)]
+HttpUrl = Annotated[str, Field(pattern=_HTTP_URL, max_length=1024)]
+Brokers = Annotated[str, Field(pattern=_BROKERS, max_length=4096)]
+Memory = Annotated[str, Field(pattern=_MEMORY, json_schema_extra=_longest(7))]
+Header = Annotated[str, Field(pattern=_HEADER, max_length=1024)]
 
 FreeForm = Annotated[dict[str, Any], WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True})]
 """A map that is passed on as it is; whoever receives it checks it."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
+from pydantic.config import JsonDict
 
 from marketfeed.events import Channel
 from marketfeed.settings import KeyStyle
@@ -33,13 +34,28 @@ from marketfeed_operator.fields import (
 API_VERSION = "marketfeed.dev/v1alpha1"
 KIND = "MarketFeed"
 
+_DISTINCT: JsonDict = {"x-kubernetes-list-type": "set"}
+"""Schema of a list in which an API server lets nothing stand twice."""
+_BY_NAME: JsonDict = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
+"""Schema of a list in which an API server lets no name stand twice."""
+
+USUAL_TOPICS = {
+    Channel.TRADE: "trades",
+    Channel.AGG_TRADE: "trades",
+    Channel.BOOK_TICKER: "book_ticker",
+    Channel.DEPTH: "book_depth",
+}
+"""The topic of each channel where a feed names none, after the venue's name and a dot."""
+USUAL_DEAD_LETTERS = "dlq"
+"""The topic of dead letters where a feed names none, after the venue's name and a dot."""
+
 
 class Endpoints(Section):
     """Where the venue answers, if not at its public addresses: another host, a proxy, the simulator."""
 
     websocket: WebsocketUrl | None = None
     """Base URL of the websocket; the venue's own by default."""
-    rest: tuple[HttpUrl, ...] = ()
+    rest: tuple[HttpUrl, ...] = Field(default=(), max_length=16)
     """Base URLs of the REST API, tried in order; the venue's own by default."""
 
 
@@ -54,7 +70,7 @@ class Discovery(Section):
     """How many symbols to take, counted from the highest volume."""
     refresh: Duration = Duration("1h")
     """Time between two look-ups."""
-    fallback: tuple[Symbol, ...] = ()
+    fallback: tuple[Symbol, ...] = Field(default=(), max_length=2000, json_schema_extra=_DISTINCT)
     """Symbols to use while the provider has never answered."""
     api_key_secret_ref: SecretReference | None = None
     """The provider's API key; without one the provider's keyless limits apply."""
@@ -65,6 +81,8 @@ class Ingest(Section):
 
     streams_per_shard: int = Field(default=50, ge=1)
     """Most streams that one shard holds; bounded by what the venue allows on one connection."""
+    shards: int | None = Field(default=None, ge=1, le=1000)
+    """Number of shards; by default the fewest that hold all streams. `kubectl scale` sets it, and an autoscaler too."""
     max_shards: int = Field(default=20, ge=1, le=1000)
     """Most shards that this feed may use."""
     redundancy: int = Field(default=1, ge=1, le=3)
@@ -137,7 +155,7 @@ class Producer(Section):
     """Retries of a failed request."""
     queue_bytes: int = Field(default=33_554_432, ge=1024)
     """Bound on records that are not sent yet, bytes."""
-    headers: tuple[Header, ...] = ()
+    headers: tuple[Header, ...] = Field(default=(), max_length=64)
     """Headers of every record, each as name=value."""
 
 
@@ -236,7 +254,7 @@ class Alerts(Section):
 class Checkpoint(Section):
     """Where the streaming job keeps its progress: one of the two must outlive the pod."""
 
-    location: str | None = None
+    location: str | None = Field(default=None, max_length=1024)
     """URL of a directory in an object store, as in s3a://bucket/path."""
     volume_claim: Name | None = None
     """Name of a persistent volume claim."""
@@ -287,17 +305,17 @@ class Spec(Section):
     """The venue, as binance."""
     endpoints: Endpoints = Endpoints()
     """Where the venue answers, if not at its public addresses."""
-    symbols: tuple[Symbol, ...] = ()
+    symbols: tuple[Symbol, ...] = Field(default=(), max_length=5000, json_schema_extra=_DISTINCT)
     """Symbols to record, by the venue's own upper-case names."""
     discovery: Discovery | None = None
     """Symbols found by traded volume, beside or in place of the list."""
-    channels: tuple[Channel, ...] = Field(min_length=1)
+    channels: tuple[Channel, ...] = Field(min_length=1, json_schema_extra=_DISTINCT)
     """What to record of each symbol."""
     ingest: Ingest = Ingest()
     """How streams are spread over shards."""
     kafka: Kafka = Kafka()
     """The brokers and topics."""
-    sinks: tuple[Sink, ...] = ()
+    sinks: tuple[Sink, ...] = Field(default=(), max_length=64, json_schema_extra=_BY_NAME)
     """Where records are stored."""
     dead_letter: DeadLetter = DeadLetter()
     """Where records go that cannot be decoded or stored."""
@@ -311,13 +329,13 @@ class Spec(Section):
     def topic(self, channel: Channel) -> str:
         """Return the topic that a channel's records go to."""
         names = self.kafka.topics.names
-        chosen, usual = {
-            Channel.TRADE: (names.trade, "trades"),
-            Channel.AGG_TRADE: (names.agg_trade, "trades"),
-            Channel.BOOK_TICKER: (names.book_ticker, "book_ticker"),
-            Channel.DEPTH: (names.depth, "book_depth"),
+        chosen = {
+            Channel.TRADE: names.trade,
+            Channel.AGG_TRADE: names.agg_trade,
+            Channel.BOOK_TICKER: names.book_ticker,
+            Channel.DEPTH: names.depth,
         }[channel]
-        return chosen or f"{self.exchange}.{usual}"
+        return chosen or f"{self.exchange}.{USUAL_TOPICS[channel]}"
 
     @property
     def record_topics(self) -> tuple[str, ...]:
@@ -327,7 +345,7 @@ class Spec(Section):
     @property
     def dead_letter_topic(self) -> str:
         """Return the topic that dead letters go to."""
-        return self.dead_letter.topic or f"{self.exchange}.dlq"
+        return self.dead_letter.topic or f"{self.exchange}.{USUAL_DEAD_LETTERS}"
 
 
 _SERVER_FIELDS = frozenset(

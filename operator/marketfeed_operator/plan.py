@@ -139,7 +139,8 @@ def plan(feed: MarketFeed, defaults: Defaults = _DEFAULTS) -> Plan:
         raise ConfigurationError("; ".join(map(str, problems)))
     symbols, notes = _symbols(feed.spec)
     streams = [Stream(symbol, channel) for symbol in symbols for channel in feed.spec.channels]
-    placement = shards.place(streams, feed.spec.ingest.streams_per_shard, feed.spec.ingest.max_shards)
+    ingest = feed.spec.ingest
+    placement = shards.place(streams, ingest.streams_per_shard, ingest.max_shards, ingest.shards)
     connections = _connections(feed.spec, len(placement), len(streams))
     return Plan(
         feed=feed.metadata.name,

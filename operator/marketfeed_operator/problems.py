@@ -101,6 +101,11 @@ def _sentence(error: ErrorDetails, model: type[BaseModel]) -> str:  # noqa: PLR0
         return _wrong_choice(value, _choices(context["expected"]))
     if kind == "string_pattern_mismatch":
         return f"{shown(value)} is not {MEANING[context['pattern']]}"
+    if kind in ("string_too_long", "too_long"):
+        return (
+            f"is too long: {len(value)} {'characters' if isinstance(value, str) else 'items'}, "
+            f"at most {context['max_length']} are taken"
+        )
     if kind == "too_short":
         return f"is empty: {_description(model, error['loc'])}"
     return error["msg"]
@@ -139,7 +144,7 @@ def _hint(name: str, known: Iterable[str]) -> str:
 def _unknown(location: Location, model: type[BaseModel]) -> str:
     """Refuse a field: offer its nearest neighbour, else the place where a field of that name belongs."""
     name = str(location[-1])
-    known = _fields(_model_at(model, location[:-1]))
+    known = fields_of(_model_at(model, location[:-1]))
     hint = _hint(name, known)
     if not hint:
         elsewhere = [found for found in _places(model) if found[-1] == name]
@@ -148,11 +153,11 @@ def _unknown(location: Location, model: type[BaseModel]) -> str:
 
 
 def _description(model: type[BaseModel], location: Location) -> str:
-    fields = _fields(_model_at(model, location[:-1]))
+    fields = fields_of(_model_at(model, location[:-1]))
     return (fields[str(location[-1])].description or "").partition(";")[0].rstrip(".")
 
 
-def _fields(model: type[BaseModel]) -> dict[str, Any]:
+def fields_of(model: type[BaseModel]) -> dict[str, Any]:
     """Return a model's fields by the name that documents use."""
     return {field.alias or name: field for name, field in model.model_fields.items()}
 
@@ -161,21 +166,21 @@ def _model_at(model: type[BaseModel], location: Location) -> type[BaseModel]:
     """Return the model of the section at `location`."""
     for part in location:
         if isinstance(part, str):
-            model = _section(_fields(model)[part].annotation) or model
+            model = section_of(fields_of(model)[part].annotation) or model
     return model
 
 
-def _section(annotation: Any) -> type[BaseModel] | None:
+def section_of(annotation: Any) -> type[BaseModel] | None:
     """Return the model inside `Model`, `Model | None` or `tuple[Model, ...]`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((found for part in typing.get_args(annotation) if (found := _section(part))), None)
+    return next((found for part in typing.get_args(annotation) if (found := section_of(part))), None)
 
 
 def _places(model: type[BaseModel], before: Location = ()) -> Iterator[Location]:
     """Yield the location of every field of the document, outer fields first."""
-    for name, field in _fields(model).items():
+    for name, field in fields_of(model).items():
         yield (*before, name)
-        section = _section(field.annotation)
+        section = section_of(field.annotation)
         if section is not None:
             yield from _places(section, (*before, name))

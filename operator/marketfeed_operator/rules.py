@@ -1,6 +1,7 @@
 """What the fields of a MarketFeed must hold together, one function a rule.
 
 A rule takes the whole feed, whose fields are right one by one, and yields the problems that it finds.
+A rule that an API server can check is written a second time in `cel`, which accounts for every function here.
 What does not live here: what one field may hold (models, fields).
 """
 
@@ -18,8 +19,8 @@ from marketfeed_operator.problems import Location, Problem, one_of
 Rule = Callable[[MarketFeed], Iterator[Problem]]
 
 DATABASES = ("timescaledb", "postgresql", "cockroachdb")
-_WITHOUT_KAFKA = ("redis", "stdout")
-_MOST_IN_FLIGHT = 5  # an idempotent producer keeps its order only up to here (Kafka's documentation of the setting)
+WITHOUT_KAFKA = ("redis", "stdout")
+MOST_IN_FLIGHT = 5  # an idempotent producer keeps its order only up to here (Kafka's documentation of the setting)
 
 
 def broken(feed: MarketFeed) -> list[Problem]:
@@ -64,6 +65,13 @@ def _a_shard_fits_one_connection(feed: MarketFeed) -> Iterator[Problem]:
         yield Problem(("spec", "ingest", "streamsPerShard"), sentence)
 
 
+def _shards_keep_to_the_limit(feed: MarketFeed) -> Iterator[Problem]:
+    ingest = feed.spec.ingest
+    if ingest.shards is not None and ingest.shards > ingest.max_shards:
+        sentence = f"must be at most {ingest.max_shards}, which is spec.ingest.maxShards, not {ingest.shards}"
+        yield Problem(("spec", "ingest", "shards"), sentence)
+
+
 def _sasl_is_complete(feed: MarketFeed) -> Iterator[Problem]:
     security = feed.spec.kafka.security
     at: Location = ("spec", "kafka", "security")
@@ -85,8 +93,8 @@ def _sasl_is_complete(feed: MarketFeed) -> Iterator[Problem]:
 
 def _producer_keeps_order(feed: MarketFeed) -> Iterator[Problem]:
     producer = feed.spec.kafka.producer
-    if producer.acks in ("all", "-1") and producer.max_in_flight > _MOST_IN_FLIGHT:
-        sentence = f"must be at most {_MOST_IN_FLIGHT} while acks is {producer.acks}, not {producer.max_in_flight}"
+    if producer.acks in ("all", "-1") and producer.max_in_flight > MOST_IN_FLIGHT:
+        sentence = f"must be at most {MOST_IN_FLIGHT} while acks is {producer.acks}, not {producer.max_in_flight}"
         yield Problem(("spec", "kafka", "producer", "maxInFlight"), sentence)
 
 
@@ -135,7 +143,7 @@ def _sinks_have_their_secret(feed: MarketFeed) -> Iterator[Problem]:
 
 def _sinks_fit_kafka(feed: MarketFeed) -> Iterator[Problem]:
     for index, sink in enumerate(feed.spec.sinks):
-        if not feed.spec.kafka.enabled and sink.type not in _WITHOUT_KAFKA:
+        if not feed.spec.kafka.enabled and sink.type not in WITHOUT_KAFKA:
             sentence = f"{sink.type} is filled from Kafka: set spec.kafka.enabled to true, or use redis or stdout"
             yield Problem(("spec", "sinks", index, "type"), sentence)
 
@@ -194,6 +202,7 @@ RULES: tuple[Rule, ...] = (
     _channels_are_the_venues,
     _a_shard_fits_one_connection,
     _rotation_comes_before_the_cut,
+    _shards_keep_to_the_limit,
     _sasl_is_complete,
     _producer_keeps_order,
     _encoding_has_its_registry,

@@ -23,20 +23,28 @@ Placement = tuple[tuple[Stream, ...], ...]
 _WEIGHTS_PER_DIGEST = 8
 
 
-def place(streams: Iterable[Stream], streams_per_shard: int, max_shards: int) -> Placement:
-    """Place every stream on exactly one of the fewest shards that hold them all.
+def place(streams: Iterable[Stream], streams_per_shard: int, max_shards: int, shards: int | None = None) -> Placement:
+    """Place every stream on exactly one of `shards` shards, or of the fewest that hold them all.
 
-    Raises ConfigurationError when that takes more than `max_shards`.
+    A shard may stay empty where `shards` says so; that `shards` keeps to `max_shards` is a rule's business. Raises
+    ConfigurationError when `shards` cannot hold the streams, or when holding them takes more than `max_shards`.
     """
     distinct = sorted(set(streams))
     count = -(-len(distinct) // streams_per_shard)
+    if shards is not None and shards < count:
+        enough = -(-len(distinct) // shards)
+        more = " and spec.ingest.maxShards" if count > max_shards else ""
+        raise ConfigurationError(
+            f"{len(distinct)} streams do not fit on {shards} shards of {streams_per_shard}: "
+            f"raise spec.ingest.shards{more} to {count} or spec.ingest.streamsPerShard to {enough}"
+        )
     if count > max_shards:
         enough = -(-len(distinct) // max_shards)
         raise ConfigurationError(
             f"{len(distinct)} streams need {count} shards of {streams_per_shard}, above the limit of {max_shards}: "
             f"raise spec.ingest.maxShards to {count} or spec.ingest.streamsPerShard to {enough}"
         )
-    return spread(distinct, count, streams_per_shard)
+    return spread(distinct, count if shards is None else shards, streams_per_shard)
 
 
 def spread(streams: Iterable[Stream], count: int, streams_per_shard: int) -> Placement:

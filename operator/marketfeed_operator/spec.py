@@ -11,11 +11,11 @@ from copy import deepcopy
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from marketfeed.errors import ConfigurationError
 from marketfeed_operator.models import API_VERSION, KIND, MarketFeed
-from marketfeed_operator.problems import Location, Problem, shown, worded
+from marketfeed_operator.problems import Location, Problem, fields_of, section_of, shown, worded
 from marketfeed_operator.rules import broken
 
 _STAND_IN = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": "any"}}
@@ -53,7 +53,7 @@ def parse(document: Any, source: str = KIND) -> MarketFeed:
         raise ConfigurationError(
             f"{source}: must be a mapping with apiVersion, kind, metadata and spec, not {shown(document)}"
         )
-    feed, problems = _examined(json.loads(json.dumps(dict(document))))
+    feed, problems = _examined(_without_nulls(json.loads(json.dumps(dict(document))), MarketFeed))
     if feed is None or problems:
         raise ConfigurationError(_report(problems, source))
     return feed
@@ -75,6 +75,23 @@ def _examined(document: dict[str, Any]) -> tuple[MarketFeed | None, list[Problem
         feed, found = _checked(document)
         known = known + [problem for problem in found if not _follows(problem, removed)]
     return feed, known
+
+
+def _without_nulls(value: Any, model: type[BaseModel]) -> Any:
+    """Return a section, or a list of them, without its empty fields: `symbols:` with nothing says nothing.
+
+    An API server leaves them out too. What is passed on as it is keeps its nulls.
+    """
+    if isinstance(value, list):
+        return [_without_nulls(item, model) for item in value]
+    if not isinstance(value, dict):
+        return value
+    sections = {name: section_of(field.annotation) for name, field in fields_of(model).items()}
+    return {
+        name: _without_nulls(inner, section) if (section := sections.get(name)) else inner
+        for name, inner in value.items()
+        if inner is not None
+    }
 
 
 def _checked(document: dict[str, Any]) -> tuple[MarketFeed | None, list[Problem]]:

@@ -37,6 +37,10 @@ SASL = {"spec.kafka.security": {"protocol": "SASL_SSL"}}
             ["spec.ingest.rotateAfter: must be below 24h, when binance cuts a connection, not 1d"],
         ),
         (
+            {"spec.ingest": {"shards": 4, "maxShards": 3}},
+            ["spec.ingest.shards: must be at most 3, which is spec.ingest.maxShards, not 4"],
+        ),
+        (
             SASL,
             [
                 "spec.kafka.security.mechanism: SASL_SSL needs a mechanism, as SCRAM-SHA-512",
@@ -154,6 +158,7 @@ def test_each_broken_rule_has_its_sentence(changes: dict[str, Any], sentences: l
         {"spec.discovery": {}},
         {"spec.ingest.streamsPerShard": 1024},
         {"spec.ingest.rotateAfter": "1439m"},
+        {"spec.ingest": {"shards": 3, "maxShards": 3}},
         {"spec.kafka.producer": {"maxInFlight": 6, "acks": "1"}},
         {"spec.kafka.security": {"protocol": "SSL", "caSecretRef": {"name": "kafka", "key": "ca.crt"}}},
         {"spec.kafka.enabled": False, "spec.sinks": [{"name": "console", "type": "stdout"}]},

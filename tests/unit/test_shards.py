@@ -56,6 +56,30 @@ def test_no_shard_is_above_the_cap_and_no_shard_more_than_needed(streams: set[St
 
 
 @settings(deadline=None)  # the claim is not about time
+@given(stream_sets, st.integers(1, 40), st.integers(1, 12))
+def test_a_count_that_is_asked_for_is_kept_or_refused(streams: set[Stream], streams_per_shard: int, count: int) -> None:
+    """Exactly so many shards hold every stream once and none too many; too few are refused, and only those."""
+    if count * streams_per_shard < len(streams):
+        with pytest.raises(ConfigurationError, match=f"do not fit on {count} shards of {streams_per_shard}"):
+            place(streams, streams_per_shard, 1000, count)
+        return
+    placement = place(streams, streams_per_shard, 1000, count)
+    assert len(placement) == count
+    assert sorted(stream for shard in placement for stream in shard) == sorted(streams)
+    assert all(len(shard) <= streams_per_shard for shard in placement)
+
+
+@settings(deadline=None)  # the claim is not about time
+@given(stream_sets, st.integers(1, 40))
+def test_asking_for_as_many_shards_as_there_would_be_moves_nothing(
+    streams: set[Stream], streams_per_shard: int
+) -> None:
+    """Writing down the number that the streams need anyway leaves each stream where it is."""
+    usual = place(streams, streams_per_shard, 1000)
+    assert not usual or place(streams, streams_per_shard, 1000, len(usual)) == usual
+
+
+@settings(deadline=None)  # the claim is not about time
 @given(stream_sets, st.integers(1, 40), st.randoms(use_true_random=False))
 def test_the_order_of_the_streams_is_of_no_matter(
     streams: set[Stream], streams_per_shard: int, draw: random.Random
@@ -118,6 +142,21 @@ def test_too_many_streams_say_what_to_raise() -> None:
     )
     assert len(place(streams, 50, 6)) == 6
     assert len(place(streams, 75, 4)) == 4
+
+
+@pytest.mark.parametrize(
+    ("max_shards", "raised"), [(20, "spec.ingest.shards"), (5, "spec.ingest.shards and spec.ingest.maxShards")]
+)
+def test_too_few_shards_say_what_to_raise(max_shards: int, raised: str) -> None:
+    """The error names both ways out, each with the number that suffices, and the limit where that is in the way too."""
+    streams = streams_of(some_symbols(100, seed=1))
+    with pytest.raises(ConfigurationError) as caught:
+        place(streams, 50, max_shards, 4)
+    assert str(caught.value) == (
+        f"300 streams do not fit on 4 shards of 50: raise {raised} to 6 or spec.ingest.streamsPerShard to 75"
+    )
+    assert len(place(streams, 50, 20, 6)) == 6
+    assert len(place(streams, 75, max_shards, 4)) == 4
 
 
 def test_no_streams_need_no_shards() -> None:

@@ -138,7 +138,7 @@ def test_an_object_of_an_api_server_is_taken() -> None:
                 "managedFields": [{}],
                 "finalizers": ["marketfeed.dev/data"],
             },
-            "status": {"observedGeneration": 2},
+            "status": {"observedGeneration": 2, "conditions": [{"type": "Ready", "status": "True"}], "symbols": None},
         }
     )
     assert (feed.metadata.uid, feed.metadata.generation) == ("1b4e28ba", 3)
@@ -163,6 +163,16 @@ NOT_A_TOPIC = (
             ['spec.exchange: "binanc" is not one of binance, binance_us; did you mean binance?'],
         ),
         ({"spec.exchange": ABSENT}, ["spec.exchange: is missing: The venue, as binance"]),
+        ({"spec.exchange": None}, ["spec.exchange: is missing: The venue, as binance"]),
+        ({"spec.symbols": [None]}, ["spec.symbols[0]: must be text, not null"]),
+        (
+            {"spec.endpoints": {"websocket": f"wss://{'x' * 1024}"}},
+            ["spec.endpoints.websocket: is too long: 1030 characters, at most 1024 are taken"],
+        ),
+        (
+            {"spec.symbols": [f"S{number}" for number in range(5001)]},
+            ["spec.symbols: is too long: 5001 items, at most 5000 are taken"],
+        ),
         ({"spec.exchange": 5}, ["spec.exchange: must be text, not 5: put it in quotes"]),
         ({"spec.symbols": "BTCUSDT"}, ['spec.symbols: must be a list, not "BTCUSDT"']),
         (
@@ -355,6 +365,14 @@ def test_yaml_and_json_are_read_alike() -> None:
     assert (
         load(as_yaml, "a") == load(json.dumps(document), "b") == load(f"---\n{as_yaml}\n---\n", "c") == parse(document)
     )
+
+
+def test_an_empty_field_counts_as_left_out() -> None:
+    """`discovery:` with nothing says nothing, as to an API server; what is passed on as it is keeps its nulls."""
+    changes = {"spec.ingest": {"shards": None, "podTemplate": {"spec": None}}, "spec.kafka": {"topics": None}}
+    feed = parse(changed({**changes, "spec.sinks.0.batch": None, "spec.discovery": None}))
+    assert feed.spec == parse(changed({"spec.ingest": {"podTemplate": {"spec": None}}})).spec
+    assert feed.spec.ingest.pod_template == {"spec": None}
 
 
 def test_a_feed_cannot_be_changed() -> None:
