@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from socket import gethostname
 from typing import Any, Self
 
+import kopf
 import msgspec
 
 from marketfeed import logs
@@ -158,6 +159,10 @@ class Cluster:
         """Return the API server's URL."""
         return self._transport.host
 
+    def connection(self) -> kopf.ConnectionInfo:
+        """Return how kopf reaches this API server, its credentials as they are now; for any thread."""
+        return self._transport.connection()
+
     async def close(self) -> None:
         """Close all connections, those of every view included."""
         await self._transport.close()
@@ -192,9 +197,16 @@ class Cluster:
         found = msgspec.json.decode(body, type=_Identified).metadata
         return f"{found.uid}:{found.resource_version}"
 
+    async def serves(self, kind: Kind) -> bool:
+        """Tell whether the API server knows a kind outside the core API in this version."""
+        try:
+            return discovery.lists(await self._read("discover", kind, f"/apis/{kind.api_version}"), kind)
+        except NotFound:
+            return False
+
     async def served(self) -> Served:
         """Return which optional APIs are there now."""
-        found = [kind for kind in SOMETIMES_SERVED if await self._serves(kind)]
+        found = [kind for kind in SOMETIMES_SERVED if await self.serves(kind)]
         suspend = SPARK_APPLICATION in found and await self._has_field(SPARK_APPLICATION, "suspend")
         return discovery.served(found, spark_suspend=suspend)
 
@@ -276,12 +288,6 @@ class Cluster:
                 return found
             query["continue"] = page.metadata.continue_
         raise Gone(0, "Endless", f"the list of {kind.plural} has no end")
-
-    async def _serves(self, kind: Kind) -> bool:
-        try:
-            return discovery.lists(await self._read("discover", kind, f"/apis/{kind.api_version}"), kind)
-        except NotFound:
-            return False
 
     async def _has_field(self, kind: Kind, name: str) -> bool:
         """Tell whether the kind has `spec.<name>`: by OpenAPI, which everybody may read, unlike the CRD."""

@@ -9,12 +9,13 @@ import asyncio
 import os
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import urlencode
 
 import aiohttp
+import kopf
 import yaml
 from kubernetes.aio import config
 from kubernetes.aio.client.api_client import ApiClient
@@ -28,8 +29,6 @@ from marketfeed_operator.errors import Unanswered, presentable
 CONNECT_TIMEOUT_S = 5.0
 _REFRESH_S = 60.0  # how often a token file or an exec plugin's expiry is looked at
 _UNAUTHORIZED = 401
-
-Refresh = Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +55,9 @@ class Answer:
 class Transport:
     """An API server that can be asked. Credentials are read anew as they change; `connect` makes one."""
 
-    def __init__(self, client: ApiClient, load: Refresh, refresh: Refresh) -> None:
+    def __init__(self, client: ApiClient, credentials: Credentials) -> None:
         self._client = client
-        self._load, self._refresh = load, refresh
+        self._credentials = credentials
         self._refreshed_at = time.monotonic()
 
     @classmethod
@@ -68,14 +67,14 @@ class Transport:
         Nothing is sent. Raises ConfigurationError if none of them can be used.
         """
         configuration = Configuration()
-        credentials = _Credentials(configuration, kubeconfig, context)
+        credentials = Credentials(configuration, kubeconfig, context)
+        await credentials.load()
         try:
-            await credentials.load()
             client = ApiClient(configuration)
         except _UNUSABLE as error:
-            raise ConfigurationError(f"no way to the API server: {presentable(str(error))}") from error
+            raise _unusable(error) from error
         client.user_agent = f"marketfeed-operator/{__version__}"
-        return cls(client, credentials.load, credentials.refresh)
+        return cls(client, credentials)
 
     @property
     def host(self) -> str:
@@ -94,7 +93,7 @@ class Transport:
                 await self._keep_credentials()
                 answer = await self._send(request)
                 if answer.status == _UNAUTHORIZED:
-                    await self._load()
+                    await self._credentials.load()
                     answer = await self._send(request)
         except TimeoutError as error:
             raise Unanswered(0, "Timeout", f"no answer within {time.monotonic() - started:.3g} s") from error
@@ -102,6 +101,26 @@ class Transport:
             told = presentable(f"{type(error).__name__}: {error}")
             raise Unanswered(0, "Unreachable", f"the API server cannot be reached: {told}") from error
         return answer
+
+    def connection(self) -> kopf.ConnectionInfo:
+        """Return how kopf reaches the same API server; for its login handler, in whatever thread.
+
+        A pod's token is read from its file each time: kopf asks again when one was refused, and gives up if it gets
+        the same.
+        """
+        configuration = self._credentials.current()
+        scheme, _, token = _authorization(configuration).partition(" ")
+        return kopf.ConnectionInfo(
+            server=self.host,
+            ca_path=configuration.ssl_ca_cert,
+            insecure=not configuration.verify_ssl,
+            scheme=scheme.capitalize() or None,
+            token=token or None,
+            certificate_path=configuration.cert_file,
+            private_key_path=configuration.key_file,
+            proxy_url=configuration.proxy,
+            trust_env=True,
+        )
 
     async def close(self) -> None:
         """Close all connections."""
@@ -111,13 +130,13 @@ class Transport:
         now = time.monotonic()
         if now - self._refreshed_at >= _REFRESH_S:
             self._refreshed_at = now
-            await self._refresh()
+            await self._credentials.refresh()
 
     async def _send(self, request: Request) -> Answer:
         url = f"{self.host}{request.path}" + (f"?{urlencode(request.query)}" if request.query else "")
         headers = {**self._client.default_headers, "Accept": request.accept, "Content-Type": request.content_type}
-        for scheme in (await self._client.configuration.auth_settings()).values():
-            headers["Authorization"] = str(scheme["value"]).strip()
+        if authorization := _authorization(self._client.configuration):
+            headers["Authorization"] = authorization
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S)
         response = await self._client.rest_client.request(
             request.method, url, headers=headers, body=request.body, _request_timeout=timeout
@@ -125,7 +144,7 @@ class Transport:
         return Answer(response.status, response.headers, await response.read())
 
 
-class _Credentials:
+class Credentials:
     """Where a client's configuration comes from, read into it again and again."""
 
     def __init__(self, configuration: Configuration, kubeconfig: str | None, context: str | None) -> None:
@@ -135,22 +154,40 @@ class _Credentials:
         self._loader: Any = None
 
     async def load(self) -> None:
-        """Read everything from the files."""
-        if self._in_cluster:
-            config.load_incluster_config(self._configuration, try_refresh_token=False)
-        else:
-            self._loader = await config.load_kube_config(
-                self._kubeconfig, self._context, client_configuration=self._configuration, persist_config=False
-            )
+        """Read everything from the files. Raises ConfigurationError if they cannot be used."""
+        try:
+            if self._in_cluster:
+                self.current()
+            else:
+                self._loader = await config.load_kube_config(
+                    self._kubeconfig, self._context, client_configuration=self._configuration, persist_config=False
+                )
+        except _UNUSABLE as error:
+            raise _unusable(error) from error
 
     async def refresh(self) -> None:
         """Read what may have changed: a token's file, an exec plugin's answer that has expired."""
         if self._in_cluster:
-            await self.load()
+            self.current()
         else:
             await self._loader.load_and_set(self._configuration)
+
+    def current(self) -> Configuration:
+        """Return the configuration, a pod's token as its file has it now."""
+        if self._in_cluster:
+            config.load_incluster_config(self._configuration, try_refresh_token=False)
+        return self._configuration
+
+
+def _unusable(error: Exception) -> ConfigurationError:
+    return ConfigurationError(f"no usable way to the API server: {presentable(str(error))}")
+
+
+def _authorization(configuration: Configuration) -> str:
+    """Return the value of the header; empty where a certificate says who we are."""
+    return str(configuration.api_key.get("BearerToken", "")).strip()
 
 
 _UNUSABLE = (ConfigException, yaml.YAMLError, OSError, ssl.SSLError, ValueError, KeyError, TypeError, AttributeError)
 """What the library raises over files that are missing, or not a kubeconfig."""
-_UNREACHABLE = (aiohttp.ClientError, OSError, ConfigException)
+_UNREACHABLE = (aiohttp.ClientError, OSError, ConfigException, ConfigurationError)
