@@ -8,10 +8,10 @@ FEED ?= manifests/examples/binance-spot.yaml
 QUIET := $(shell test -t 2 || echo -q)  # pip shows its progress to a person, and is silent in a log
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench generate clean
+.PHONY: help setup demo test operator-test control-plane control-plane-down check bench generate clean
 
 help: ## Say what there is
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.ready ## Make .venv with every dependency, locked by hash, and .venv/bin/marketfeed
 
@@ -32,6 +32,15 @@ demo: setup ## Run a live feed on this machine (DEMO_FOR=45s ends by itself with
 test: setup ## Run every test, on real Kafka and PostgreSQL (started by the tests, on loopback)
 	@$(BIN)/pytest
 
+operator-test: setup ## Run the operator's tests on a real Kubernetes API server (built from Go modules the first time)
+	@$(BIN)/pytest tests/operator
+
+control-plane: setup ## Leave a real Kubernetes control plane running on this machine, and say how to use it
+	@PYTHONPATH=tests $(BIN)/python -m controlplane up
+
+control-plane-down: setup ## End that control plane and remove what it held
+	@PYTHONPATH=tests $(BIN)/python -m controlplane down
+
 check: setup ## Lint, format, types, architecture
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --check --quiet
@@ -41,10 +50,12 @@ check: setup ## Lint, format, types, architecture
 bench: setup ## Measure: each line is JSON with a ratio within this run and its target (BENCH="store --rounds 3")
 	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(BENCH)
 
-generate: setup ## Make again what is generated: requirements.lock and the lock of fetched components
+generate: setup ## Make again what is generated: crds, requirements.lock and the locks of fetched components
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  --all-extras pyproject.toml -o requirements.lock
 	@$(BIN)/python -m marketfeed.local.relock
+	@$(BIN)/python -m marketfeed_operator.crd
+	@PYTHONPATH=tests $(BIN)/python -m controlplane.relock
 
 clean: ## Remove what setup and the tools left in the checkout
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

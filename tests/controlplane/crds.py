@@ -1,7 +1,6 @@
 """The definitions of others' kinds, generated or taken from their own sources when they are first asked for.
 
 None is committed. What does not live here: our own definition (`crds/` of the checkout).
-`strimzi.lock.json` is written by `python -m controlplane.relock`.
 """
 
 from __future__ import annotations
@@ -14,12 +13,10 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from controlplane import toolchain
+from controlplane import lock, toolchain
 from controlplane.binaries import MODULES
-from marketfeed.local.components import ComponentMissing, Lock, build, cache_dir, fetch
+from marketfeed.local.components import ComponentMissing, build, cache_dir, fetch
 from marketfeed.local.java import NO_TRACES, Java, fetch_java, find_java
-
-STRIMZI_LOCK = Path(__file__).with_name("strimzi.lock.json")
 
 # The version of KafkaTopic → the Strimzi that has it as its latest, and the Java which that one's classes need.
 STRIMZI = {"v1beta2": ("0.45.0", 17), "v1": ("1.2.0", 21)}
@@ -39,7 +36,7 @@ def third_party(kafka_topic_version: str = "v1beta2") -> list[Path]:
 def kafka_topic(version: str = "v1beta2") -> Path:
     """Return Strimzi's KafkaTopic: "v1" serves that version alone; "v1beta2", as Strimzi 0.45 has it, not v1 at all."""
     release, java = STRIMZI[version]
-    identity = f"{STRIMZI_LOCK.read_text()} {release}"
+    identity = repr(lock.read().archives[f"strimzi-{release}"])
     return _cached(f"kafkatopic-{version}.yaml", identity, lambda path: _generate(release, java, path))
 
 
@@ -67,8 +64,8 @@ def generator_command(java: Path, jars: list[Path], target: Path) -> list[str]:
 
 def _generate(release: str, java: int, target: Path) -> None:
     """Let Strimzi's own generator write the definition that its own classes describe."""
-    lock = Lock.parse(STRIMZI_LOCK.read_text())
-    jars = fetch(f"strimzi-{release}", "the definition of KafkaTopic is generated from them", lock=lock)
+    why = "the definition of KafkaTopic is generated from them"
+    jars = fetch(f"strimzi-{release}", why, lock=lock.read())
     answer = subprocess.run(
         generator_command(_java(java).program, jars, target),
         capture_output=True,

@@ -31,17 +31,17 @@ class ControlPlane:
 
     def __init__(self, directory: Path, programs: binaries.Programs | None = None) -> None:
         self.directory = directory.absolute()
-        self._programs = programs or binaries.provide()
+        self.programs = programs or binaries.provide()
         self.token = secrets.token_urlsafe(24)
         manager_token = secrets.token_urlsafe(24)
         tokens = {
             self.token: ("admin", "system:masters"),
             manager_token: (CONTROLLER_MANAGER, "system:authenticated"),
         }
-        self.etcd = Etcd(self.directory / "etcd", self._programs.etcd)
-        self.apiserver = ApiServer(self.directory / "apiserver", self._programs.apiserver, self.etcd.url, tokens)
+        self.etcd = Etcd(self.directory / "etcd", self.programs.etcd)
+        self.apiserver = ApiServer(self.directory / "apiserver", self.programs.apiserver, self.etcd.url, tokens)
         self.controller_manager = ControllerManager(
-            self.directory / "controller-manager", self._programs.controller_manager, self.apiserver, manager_token
+            self.directory / "controller-manager", self.programs.controller_manager, self.apiserver, manager_token
         )
         self.kubeconfig = self.directory / "admin.kubeconfig"
 
@@ -65,6 +65,11 @@ class ControlPlane:
         """The process ids of the servers that run."""
         servers = (self.etcd, self.apiserver, self.controller_manager)
         return [server.pid for server in servers if server.pid is not None]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all its servers run."""
+        return len(self.pids) == 3
 
     def start(self) -> None:
         """Start all and wait until Pods can be created; raises ServerFailed with the end of a log when it cannot."""
@@ -98,7 +103,7 @@ class ControlPlane:
         kubeconfig: Path | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run kubectl as the administrator, or as `kubeconfig` says; raises KubectlFailed unless `check` is False."""
-        command: list[str | Path] = [self._programs.kubectl, f"--kubeconfig={kubeconfig or self.kubeconfig}"]
+        command: list[str | Path] = [self.programs.kubectl, f"--kubeconfig={kubeconfig or self.kubeconfig}"]
         command += [f"--cache-dir={self.directory / 'kubectl-cache'}", *arguments]
         answer = subprocess.run(
             command,

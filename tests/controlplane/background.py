@@ -1,0 +1,221 @@
+"""The control plane that `make control-plane` leaves running: started, found again, ended.
+
+One process serves it in a session of its own and holds a lock on the state folder as long as it lives; all that it
+started ends with it, even by kill -9.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from controlplane import binaries, crds
+from controlplane.install import install, own
+from controlplane.plane import ControlPlane
+from marketfeed.errors import MarketfeedError
+from marketfeed.local.components import cache_dir, exclusively
+from marketfeed.local.files import write_atomically
+from marketfeed.local.process import TiedProcess, plain_environment
+
+STATE_VARIABLE = "MARKETFEED_CONTROL_PLANE"
+
+_START_TIMEOUT_S = 120.0
+_STOP_TIMEOUT_S = 30.0
+_LOOK_EVERY_S = 0.1
+_LOG_LINES = 20
+_TESTS = Path(__file__).parents[1]
+
+
+class NotUp(MarketfeedError):
+    """The control plane could not be started or ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Companion:
+    """A Python module that runs beside the control plane where it is installed, with KUBECONFIG set."""
+
+    name: str
+    module: str
+    arguments: tuple[str, ...] = ()
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the module can be run."""
+        try:
+            return find_spec(f"{self.module}.__main__") is not None
+        except ModuleNotFoundError:
+            return False
+
+
+# Where the operator keeps its Lease, and where its default Kafka cluster lives: there before anything is installed.
+NAMESPACES = ("marketfeed", "kafka")
+
+# What acts for the parts of a cluster that are not here: nodes, Strimzi's and Spark's operators.
+COMPANIONS = (Companion("stand-ins", "standins"),)
+
+
+@dataclass(frozen=True, slots=True)
+class Up:
+    """A control plane that runs: the process that serves it, where it answers, and how to reach it."""
+
+    pid: int
+    url: str
+    kubeconfig: str
+    kubectl: str
+    companions: tuple[str, ...]
+
+
+def state_dir(environ: Mapping[str, str] | None = None) -> Path:
+    """Return the folder of the control plane in the background: $MARKETFEED_CONTROL_PLANE, else one in the cache."""
+    given = (os.environ if environ is None else environ).get(STATE_VARIABLE)
+    return Path(given).absolute() if given else cache_dir(environ) / "control-plane"
+
+
+def find(state: Path) -> Up | None:
+    """Return the control plane that runs and is ready; None when there is none."""
+    try:
+        return parse((state / "up.json").read_text()) if _held(state) else None
+    except FileNotFoundError:
+        return None
+
+
+def parse(text: str) -> Up:
+    """Read what `serve` writes when all is ready."""
+    content = json.loads(text)
+    return Up(**content | {"companions": tuple(content["companions"])})
+
+
+def up(state: Path) -> Up:
+    """Start the control plane in the background, unless it runs, and return it when it is ready.
+
+    Builds and fetches what is missing first, in the foreground. Raises NotUp with the end of the log.
+    """
+    with exclusively(state.with_name(f".{state.name}.lock")):
+        found = find(state)
+        if found:
+            return found
+        binaries.provide()
+        crds.third_party()
+        return _await_ready(state, None if _held(state) else _spawn(state))
+
+
+def down(state: Path) -> bool:
+    """End the control plane and remove what it held; tell whether one ran. Raises NotUp when it does not end."""
+    running = state.is_dir() and _held(state)
+    if running:
+        os.kill(int((state / "pid").read_text()), signal.SIGTERM)
+        deadline = time.monotonic() + _STOP_TIMEOUT_S
+        while _held(state):
+            if time.monotonic() > deadline:
+                raise NotUp(f"The control plane in {state} did not end in {_STOP_TIMEOUT_S:g} s")
+            time.sleep(_LOOK_EVERY_S)
+    shutil.rmtree(state, ignore_errors=True)
+    return running
+
+
+def serve(state: Path) -> None:
+    """Run the control plane and its companions until SIGTERM or Ctrl-C, or until one of its servers ends."""
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    with _hold(state), ControlPlane(state / "servers") as plane, ExitStack() as stack:
+        install(plane, [*own(), *crds.third_party()])
+        for namespace in NAMESPACES:
+            plane.kubectl("create", "namespace", namespace)
+        companions = [each for each in COMPANIONS if each.is_there]
+        for companion in companions:
+            process = _run(companion, plane, state)
+            stack.callback(process.stop, [signal.SIGTERM], 5.0)
+        write_atomically(state / "up.json", json.dumps(asdict(_description(plane, companions))))
+        while plane.is_whole and not ended.wait(1.0):
+            pass
+        if not ended.is_set():
+            raise NotUp(f"A server of the control plane ended; the logs are in {plane.directory}")
+
+
+def _run(companion: Companion, plane: ControlPlane, state: Path) -> TiedProcess:
+    environment = {"KUBECONFIG": str(plane.kubeconfig), "PYTHONPATH": str(_TESTS), "PYTHONUNBUFFERED": "1"}
+    return TiedProcess(
+        [sys.executable, "-m", companion.module, *companion.arguments],
+        log=state / f"{companion.name}.log",
+        directory=state,
+        environment=plain_environment() | environment,
+    )
+
+
+def _description(plane: ControlPlane, companions: list[Companion]) -> Up:
+    return Up(
+        pid=os.getpid(),
+        url=plane.url,
+        kubeconfig=str(plane.kubeconfig),
+        kubectl=str(plane.programs.kubectl),
+        companions=tuple(companion.name for companion in companions),
+    )
+
+
+def _spawn(state: Path) -> subprocess.Popen[bytes]:
+    """Start the process that serves, in a session of its own."""
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (state / "serve.log").open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "controlplane", "serve"],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, STATE_VARIABLE: str(state), "PYTHONPATH": str(_TESTS)},
+            start_new_session=True,
+        )
+
+
+def _await_ready(state: Path, server: subprocess.Popen[bytes] | None) -> Up:
+    """Wait until the process that serves, `server` where we started it, says that all is ready; else end it."""
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while not (found := find(state)):
+        ended = server is not None and server.poll() is not None
+        if ended or time.monotonic() > deadline:
+            if server is not None:
+                server.kill()
+                server.wait()
+            last = (state / "serve.log").read_text(errors="replace").splitlines()[-_LOG_LINES:]
+            raise NotUp("The control plane did not start; it said:\n" + "\n".join(last))
+        time.sleep(_LOOK_EVERY_S)
+    return found
+
+
+@contextmanager
+def _hold(state: Path) -> Iterator[None]:
+    """Hold the state folder for this process, however it ends; raises NotUp when another holds it."""
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (state / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise NotUp(f"Another control plane runs in {state}") from None
+        (state / "up.json").unlink(missing_ok=True)  # left by one that was killed
+        shutil.rmtree(state / "servers", ignore_errors=True)
+        (state / "pid").write_text(str(os.getpid()))
+        yield
+
+
+def _held(state: Path) -> bool:
+    """Tell whether a process serves the control plane of this folder."""
+    try:
+        with (state / "lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False

@@ -1,0 +1,243 @@
+"""The parts of the control plane that need no server: what it is told, what it tells, and where its programs are."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+
+import pytest
+
+from controlplane import Request, audit, background, binaries, crds, kubeconfig, lock, toolchain
+from controlplane.__main__ import usage
+from controlplane.servers import ApiServer, ControllerManager, Etcd
+
+LEAF = "-----BEGIN CERTIFICATE-----\nleaf\n-----END CERTIFICATE-----\n"
+AUTHORITY = "-----BEGIN CERTIFICATE-----\nauthority\n-----END CERTIFICATE-----\n"
+UP = background.Up(7, "https://127.0.0.1:1", "/state/admin.kubeconfig", "/cache/kubectl", ("stand-ins",))
+
+
+def event(**changes: object) -> str:
+    """Return a line of an audit log: a service account creates a ConfigMap."""
+    content = {
+        "stage": "ResponseComplete",
+        "requestURI": "/api/v1/namespaces/feeds/configmaps",
+        "verb": "create",
+        "user": {"username": "system:serviceaccount:marketfeed:operator"},
+        "userAgent": "marketfeed",
+        "objectRef": {"resource": "configmaps", "namespace": "feeds", "name": "streams"},
+        "responseStatus": {"code": 201},
+        "requestReceivedTimestamp": "2026-01-02T03:04:05.678901Z",
+    }
+    return json.dumps(content | changes) + "\n"
+
+
+def only(*lines: str) -> Request:
+    """Return the one request that the lines tell of."""
+    (found,) = audit.requests(lines)
+    return found
+
+
+def test_a_kubeconfig_names_server_authority_token_and_namespace() -> None:
+    """A client that follows the current context finds all four."""
+    content = json.loads(kubeconfig.render("https://127.0.0.1:1", AUTHORITY, "secret", "feeds"))
+    assert content["current-context"] == content["contexts"][0]["name"]
+    context = content["contexts"][0]["context"]
+    assert context == {
+        "cluster": content["clusters"][0]["name"],
+        "user": content["users"][0]["name"],
+        "namespace": "feeds",
+    }
+    cluster = content["clusters"][0]["cluster"]
+    assert cluster["server"] == "https://127.0.0.1:1"
+    assert base64.b64decode(cluster["certificate-authority-data"]).decode() == AUTHORITY
+    assert content["users"][0]["user"] == {"token": "secret"}
+
+
+def test_the_authority_is_the_last_certificate_of_a_chain() -> None:
+    """The API server writes its own certificate first."""
+    assert kubeconfig.authority(LEAF + AUTHORITY) == AUTHORITY
+    with pytest.raises(ValueError, match="no certificate"):
+        kubeconfig.authority("nothing")
+
+
+def test_an_accepted_change_is_a_write() -> None:
+    """What was created counts, with who did it, when, and to what."""
+    request = only(event())
+    assert request.is_write
+    assert (request.user, request.resource, request.name) == (
+        "system:serviceaccount:marketfeed:operator",
+        "configmaps",
+        "streams",
+    )
+    assert request.at.isoformat() == "2026-01-02T03:04:05.678901+00:00"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"verb": "get", "responseStatus": {"code": 200}},
+        {"responseStatus": {"code": 409}},
+        {"requestURI": "/api/v1/namespaces/feeds/configmaps?dryRun=All"},
+    ],
+    ids=["a read", "refused", "a dry run"],
+)
+def test_what_changed_nothing_is_no_write(changes: dict[str, object]) -> None:
+    """A read, a refused change and a dry run are requests, but no writes."""
+    assert not only(event(**changes)).is_write
+
+
+def test_a_subresource_is_part_of_what_was_written() -> None:
+    """A status is told from its object."""
+    target = {"resource": "marketfeeds", "subresource": "status", "namespace": "feeds", "name": "spot"}
+    assert only(event(verb="patch", objectRef=target)).resource == "marketfeeds/status"
+
+
+def test_a_watch_counts_once_and_a_half_written_line_not_at_all() -> None:
+    """A watch is logged when it starts and when it ends; the log's end may be in the middle of a line."""
+    started, ended = (event(verb="watch", stage=stage) for stage in ("ResponseStarted", "ResponseComplete"))
+    assert only(started, ended, event()[:40]).verb == "watch"
+
+
+def test_no_secret_is_on_a_command_line(tmp_path: Path) -> None:
+    """Every user of a machine can read command lines: tokens stand in files of their owner."""
+    program = tmp_path / "program"
+    etcd = Etcd(tmp_path / "etcd", program)
+    server = ApiServer(tmp_path / "server", program, etcd.url, {"admin-token": ("admin", "system:masters")})
+    manager = ControllerManager(tmp_path / "manager", program, server, "manager-token")
+    server.prepare()
+    server.certificates.mkdir()
+    server.ca_file.write_text(AUTHORITY)
+    manager.prepare()
+    options = [str(value) for each in (etcd, server, manager) for value in each.options().values()]
+    assert not [value for value in options if "-token" in value]
+    holders = [path for path in tmp_path.rglob("*") if path.is_file() and "-token" in path.read_text()]
+    assert len(holders) == 2
+    assert {path.stat().st_mode & 0o777 for path in holders} == {0o600}
+
+
+def test_servers_listen_on_loopback_alone(tmp_path: Path) -> None:
+    """Nothing of a control plane for tests is reached from another machine."""
+    etcd = Etcd(tmp_path, tmp_path)
+    server = ApiServer(tmp_path, tmp_path, etcd.url, {})
+    assert server.options()["bind-address"] == "127.0.0.1"
+    urls = [str(value) for name, value in etcd.options().items() if name.startswith("listen-")]
+    assert len(urls) == 2
+    assert all(url.startswith("http://127.0.0.1:") for url in urls)
+
+
+def test_every_module_that_is_built_is_locked() -> None:
+    """Each module has its sums, and Kubernetes' is of the version that the programs say they are."""
+    for target in binaries.TARGETS:
+        assert (binaries.MODULES / target.module / "go.sum").read_text()
+    module = (binaries.MODULES / "kubernetes" / "go.mod").read_text()
+    assert f"k8s.io/kubernetes {binaries.KUBERNETES_VERSION}" in module
+
+
+def test_another_version_of_a_module_is_another_build(tmp_path: Path) -> None:
+    """The folder of the cache follows the modules' files: a change of a version is never served by an old build."""
+    for name in ("kubernetes", "etcd"):
+        (tmp_path / name).mkdir()
+        for file in ("go.mod", "go.sum"):
+            (tmp_path / name / file).write_text((binaries.MODULES / name / file).read_text())
+    assert binaries.identity(tmp_path) == binaries.identity()
+    (tmp_path / "etcd" / "go.mod").write_text("module changed\n")
+    assert binaries.identity(tmp_path) != binaries.identity()
+
+
+def test_a_build_takes_the_locked_modules_as_they_are(tmp_path: Path) -> None:
+    """`go` may not change what is locked, and writes nothing of this machine's paths into the program."""
+    command = binaries.build_command(binaries.TARGETS[0], tmp_path / "etcd")
+    assert {"-mod=readonly", "-trimpath"} <= set(command)
+    assert command[-3:] == ("-o", str(tmp_path / "etcd"), "go.etcd.io/etcd/server/v3")
+
+
+@pytest.mark.parametrize("text", ["v1.35.4", "Kubernetes v1.35.0\n", "v1.35.9-rc.1"])
+def test_programs_of_one_minor_version_are_taken_as_equal(text: str) -> None:
+    """A patch release less is no reason to build for minutes."""
+    assert binaries.minor(text) == "1.35"
+
+
+def _assets(folder: Path, version: str) -> Path:
+    folder.mkdir()
+    for target in binaries.TARGETS:
+        (folder / target.name).write_text(f"#!/bin/sh\necho Kubernetes {version}\n")
+        (folder / target.name).chmod(0o755)
+    return folder
+
+
+def test_programs_that_are_there_are_preferred(tmp_path: Path) -> None:
+    """A folder that is named, or the PATH's, is taken where its version fits."""
+    assets = _assets(tmp_path / "assets", "v1.35.1")
+    for environ in ({"KUBEBUILDER_ASSETS": str(assets)}, {"PATH": str(assets)}):
+        assert binaries.provide(environ) == binaries.Programs.of(assets)
+
+
+def test_programs_that_do_not_fit_are_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another minor version, or a folder without etcd, is no substitute: our own are taken."""
+    monkeypatch.setenv("MARKETFEED_CACHE", str(tmp_path / "cache"))
+    ours = binaries.folder_for(binaries.identity())
+    ours.mkdir(parents=True)
+    old, partial = _assets(tmp_path / "old", "v1.29.0"), _assets(tmp_path / "partial", "v1.35.4")
+    (partial / "etcd").unlink()
+    for environ in ({"KUBEBUILDER_ASSETS": str(old)}, {"KUBEBUILDER_ASSETS": str(partial)}, {"PATH": str(old)}, {}):
+        assert binaries.provide(environ) == binaries.Programs.of(ours)
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [("go version go1.26.8 linux/amd64", (1, 26)), ("go1.9", (1, 9)), ("gccgo (Debian)", None), ("", None)],
+)
+def test_the_version_of_go_is_read(text: str, version: tuple[int, int] | None) -> None:
+    """1.26 is newer than 1.9, and what is no Go has no version."""
+    assert toolchain.go_version(text) == version
+
+
+def test_everything_that_is_fetched_is_locked() -> None:
+    """The lock names the archives of each release of Strimzi that is offered, and Go's wheels."""
+    locked = lock.read()
+    assert set(locked.archives) == {f"strimzi-{release}" for release, _ in crds.STRIMZI.values()}
+    for release, _ in crds.STRIMZI.values():
+        coordinates = [artifact.coordinates for artifact in locked.archives[f"strimzi-{release}"]]
+        assert f"io.strimzi:crd-generator:{release}" in coordinates
+    assert locked.wheels[lock.GO_PACKAGE].version == lock.GO_VERSION
+    assert locked.wheels[lock.GO_PACKAGE].sha256
+
+
+def test_strimzis_generator_is_asked_for_its_topic() -> None:
+    """The class and the file stand in one argument, as the generator reads them."""
+    command = crds.generator_command(Path("/java"), [Path("/a.jar"), Path("/b.jar")], Path("/topic.yaml"))
+    assert command[-1] == "io.strimzi.api.kafka.model.topic.KafkaTopic=/topic.yaml"
+    assert "/a.jar:/b.jar" in command
+
+
+def test_a_state_folder_without_a_process_is_not_up(tmp_path: Path) -> None:
+    """What a killed control plane left is not taken for a running one, and `down` clears it away."""
+    assert background.find(tmp_path / "nothing") is None
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "up.json").write_text(json.dumps({"pid": 1}))
+    (state / "lock").touch()
+    assert background.find(state) is None
+    assert background.down(state) is False
+    assert not state.exists()
+
+
+def test_the_state_folder_can_be_named(tmp_path: Path) -> None:
+    """A second control plane beside the first one needs a folder of its own."""
+    assert background.state_dir({background.STATE_VARIABLE: str(tmp_path)}) == tmp_path
+    assert background.state_dir({"MARKETFEED_CACHE": str(tmp_path)}) == tmp_path / "control-plane"
+
+
+def test_what_comes_next_can_be_copied() -> None:
+    """The words after `make control-plane` name the kubeconfig, and kubectl where the PATH has none."""
+    assert "export KUBECONFIG=/state/admin.kubeconfig" in usage(UP, "/usr/bin/kubectl")
+    assert "PATH" not in usage(UP, "/usr/bin/kubectl")
+    assert "export PATH=$PATH:/cache " in usage(UP, None)
+
+
+def test_a_companion_that_is_not_there_is_left_out() -> None:
+    """Only a module with a `__main__` can be run beside the control plane."""
+    assert background.Companion("plane", "controlplane").is_there
+    assert not background.Companion("nothing", "no_such_module").is_there
+    assert not background.Companion("helpers", "helpers").is_there
