@@ -256,6 +256,7 @@ class Kubelet(StandIn):
         try:
             await self.api.merge(f"{_path(key_of(pod))}/status", patch)
             self._said[uid] = new
+            _log.info("pod %s/%s: %s", *key_of(pod), _summary(new))
         except ApiError as error:
             if error.status not in (NOT_FOUND, CONFLICT):
                 raise
@@ -363,6 +364,15 @@ class Kubelet(StandIn):
         except ApiError as error:
             if error.status != CONFLICT:
                 raise
+
+
+def _summary(said: Object) -> str:
+    """Return what a person would want to know of a status."""
+    waiting = [
+        each["state"]["waiting"]["reason"] for each in said.get("containerStatuses", []) if "waiting" in each["state"]
+    ]
+    ready = any(each["type"] == "Ready" and each["status"] == "True" for each in said["conditions"])
+    return ", ".join([said["phase"], *waiting, *(["ready"] if ready else [])])
 
 
 def _path(key: Key) -> str:

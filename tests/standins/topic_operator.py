@@ -163,6 +163,7 @@ class TopicOperator(StandIn):
             if not self.deletes and topic_name(resource) in self.broker.topics:
                 raise Refusal("KafkaError", "Topic deletion is disabled.")
             self.broker.delete(topic_name(resource))
+            _log.info("topic %s: deleted with its data", topic_name(resource))
         await self._finalize(resource, wanted=False)
 
     async def _keep(self, resource: Object) -> None:
@@ -241,6 +242,7 @@ class TopicOperator(StandIn):
         if new == {**old, "conditions": [_untimed(each) for each in old.get("conditions", [])]}:
             return
         new["conditions"] = [{**condition, "lastTransitionTime": timestamp()}]
+        _log.info("topic %s: %s", topic_name(resource), condition.get("reason") or condition["type"])
         gone = {name: None for name in ("topicName", "topicId") if name in old and name not in new}
         await self.api.merge(f"{self._path}/{metadata['name']}/status", {"status": {**new, **gone}})
 
