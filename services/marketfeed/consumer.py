@@ -32,6 +32,7 @@ from marketfeed.sinks.postgres import PostgresSink
 from marketfeed.store.dead_letters import DeadLetters
 from marketfeed.store.intake import Intake
 from marketfeed.store.lanes import Lanes
+from marketfeed.store.prover import Kind, Prover
 from marketfeed.store.writer import Writer
 
 _STATEMENT_TIMEOUT_S = 30.0
@@ -71,6 +72,7 @@ class ConsumerService:
             for index in range(settings.writers)
         ]
         self._intake = Intake(settings, lanes, self._writers, metrics)
+        self._prover = Prover(settings, self._kinds, metrics)
         self._database_problem: str | None = "the database was not asked yet"
 
     def run(self) -> None:
@@ -81,8 +83,10 @@ class ConsumerService:
             if self._prepare():
                 for writer in self._writers:
                     writer.start()
+                self._prover.start()
                 self._intake.run(self._stop)
         finally:
+            self._prover.stop()
             self._pool.close()
             server.close()
 
@@ -118,21 +122,27 @@ class ConsumerService:
         problems = (writer.problem for writer in self._writers if writer.problem is not None)
         return next(problems, state.broker_problem)
 
+    def _kinds(self) -> frozenset[Kind]:
+        return frozenset[Kind]().union(*(writer.kinds for writer in self._writers))
+
     def _stats(self) -> Mapping[str, Any]:
         state, writers = self._intake.state, self._writers
         lags = [writer.lag_s for writer in writers if writer.lag_s is not None]
         committed = state.committed_at
+        figures = self._prover.figures
         return {
             "feed": self._settings.feed,
             "sink": self._settings.sink,
             "rows_stored": sum(writer.rows_new for writer in writers),
+            "rows_per_second": round(state.rows_per_second, 1),
             "rows_duplicate": sum(writer.rows_duplicate for writer in writers),
             "dead_letters": sum(writer.letters for writer in writers),
-            "error_count": state.errors + sum(writer.errors for writer in writers),
+            "error_count": state.errors + self._prover.errors + sum(writer.errors for writer in writers),
             "lag_records": state.lag_records,
             "lag_seconds": round(max(lags), 3) if lags else None,
             "last_commit_age_s": None if committed is None else round(time.monotonic() - committed, 3),
             "assigned_partitions": len(self._intake.offsets.assigned),
+            "proof": None if figures is None else figures.as_stats(),
         }
 
 

@@ -94,14 +94,21 @@ def prove(rows: Sequence[Entry], strength: Grade) -> list[Minute]:
     ordered = sorted(rows, key=lambda row: row.minute)
     if strength is Grade.UNKNOWN:
         return [_minute_of(row, None, strength) for row in ordered]
-    missing = _missing(ordered)
-    return [_minute_of(row, count, strength) for row, count in zip(ordered, missing, strict=True)]
+    absent = missing(ordered)
+    return [_minute_of(row, count, strength) for row, count in zip(ordered, absent, strict=True)]
 
 
-def _missing(ordered: Sequence[Entry]) -> list[int]:
-    """Return the ids missing in each minute: what is short so far, less what a later minute still brings."""
+def missing(ordered: Sequence[Entry], above: int | None = None) -> list[int]:
+    """Return the ids missing in each minute: what is short so far, less what a later minute still brings.
+
+    Entries are those of one stream, in the order of time; one may stand for several minutes that lie together.
+    Ids up to `above` are not expected: they belong to what lies before. An entry that holds some is given a count
+    lower by as many, which may be negative; the ones after it are not touched by that.
+    """
     short_until: list[int] = []
     first = min((row.first_id for row in ordered), default=0)
+    if above is not None:
+        first = max(first, above + 1)
     highest, stored = first - 1, 0
     for row in ordered:
         highest = max(highest, row.last_id)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from marketfeed.proof import Tally
+
 
 class IngestorMetrics:
     """What one shard reports."""
@@ -102,3 +104,26 @@ class ConsumerMetrics:
         self.lag_seconds = Gauge(
             "marketfeed_lag_seconds", "Age of the last stored record at its storing", ["topic"], registry=registry
         )
+        self._proof_ids = Gauge(
+            "marketfeed_proof_ids",
+            "Ids of the last hour by the ledger: expected, stored and missing",
+            ["sink", "state"],
+            registry=registry,
+        )
+        self._proof_unprovable = Gauge(
+            "marketfeed_proof_unprovable_streams",
+            "Streams of the last hour whose ids prove nothing",
+            ["sink"],
+            registry=registry,
+        )
+        self._proof_at = Gauge(
+            "marketfeed_proof_timestamp_seconds", "When the last hour was last checked", ["sink"], registry=registry
+        )
+
+    def proof(self, sink: str, found: Tally, checked_at: float) -> None:
+        """Show what a check of the ledger found; before the first one there is nothing to show."""
+        self._proof_ids.labels(sink, "expected").set(found.expected)
+        self._proof_ids.labels(sink, "stored").set(found.stored)
+        self._proof_ids.labels(sink, "missing").set(found.missing)
+        self._proof_unprovable.labels(sink).set(found.unprovable_streams)
+        self._proof_at.labels(sink).set(checked_at)

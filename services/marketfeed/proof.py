@@ -14,7 +14,13 @@ from typing import Any
 import msgspec
 
 from marketfeed.events import Grade
-from marketfeed.ledger import EPOCH, Entry, Minute, StreamKey, grade, prove
+from marketfeed.ledger import EPOCH, MINUTE_US, Entry, Minute, StreamKey, grade, missing, prove
+
+WINDOW_S = 3600
+"""What a running count looks at: so much event time, in whole minutes."""
+
+_SETTLED_US = 30_000_000  # by then what was under way is stored: batches, two shards that carry one stream, a repair
+_DISORDER_US = 2 * MINUTE_US  # ids and times may contradict each other about the order within this
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +113,69 @@ class Proof:
     def from_json(cls, values: Any) -> Proof:
         """Return the proof that `to_json` wrote; raises msgspec.ValidationError for anything else."""
         return msgspec.convert(values, cls)
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """The minutes that a running count judges, from `since` up to before `until`; all µs UTC at full minutes.
+
+    Beyond `until` minutes are still being filled: they are read because they may bring ids that an earlier one is
+    short of. What lies before `since` says where the stretch's ids begin: minutes from `margin` on hold those that
+    came late, minutes from `read_from` on those that came early.
+    """
+
+    read_from: int
+    margin: int
+    since: int
+    until: int
+
+    @classmethod
+    def settled(cls, now_us: int) -> Stretch:
+        """Return the last hour of minutes that were over half a minute ago."""
+        until = (now_us - _SETTLED_US) // MINUTE_US * MINUTE_US
+        since = until - WINDOW_S * 1_000_000
+        return cls(since - 2 * _DISORDER_US, since - _DISORDER_US, since, until)
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Ids of a stretch, added up over the streams whose ids are proof; the others are only counted.
+
+    `expected` is what is stored and what is missing; 0 says that there was nothing to prove.
+    """
+
+    missing: int
+    expected: int
+    stored: int
+    unprovable_streams: int
+
+
+def tally(parts: Iterable[Entry], stretch: Stretch) -> Tally:
+    """Count what the ledger says is missing in a stretch.
+
+    parts: the ledger's entries from `stretch.read_from` on; entries of one stream that lie on the same side of each of
+    the stretch's times may be added up into one, which bears the time of its first minute.
+
+    No false gap shows at either end: what is under way is not judged yet, and order is looked for on both sides of the
+    beginning. A gap counts for as long as a print from before it lies in the stretch or close to its beginning.
+    """
+    absent = stored = unprovable = 0
+    for stream, group in groupby(sorted(parts), key=_stream):
+        rows = list(group)
+        judged = [stretch.since <= row.minute < stretch.until for row in rows]
+        if grade(stream[0], stream[2]) is Grade.PROVEN:
+            absent += _absent(rows, judged, stretch.margin)
+            stored += sum(row.stored for row, counts in zip(rows, judged, strict=True) if counts)
+        else:
+            unprovable += any(judged)
+    return Tally(absent, absent + stored, stored, unprovable)
+
+
+def _absent(rows: Sequence[Entry], judged: Sequence[bool], margin: int) -> int:
+    """Return the ids missing in the judged entries of one stream; of those before `margin` only the last id counts."""
+    before = [row.last_id for row in rows if row.minute < margin]
+    absent = missing(rows[len(before) :], max(before, default=None))
+    return sum(count for count, counts in zip(absent, judged[len(before) :], strict=True) if counts)
 
 
 def assemble(held: Sequence[Entry], ledger: Sequence[Entry], breaks: Sequence[Break]) -> Proof:

@@ -327,5 +327,11 @@ class ConsumerSettings(Settings):
     )
     writers: int = setting("MARKETFEED_WRITERS", "database connections that write side by side", default=2, minimum=1)
     drain_timeout_s: float = setting("MARKETFEED_DRAIN_TIMEOUT", "longest drain at the end, s", default=20.0, minimum=0)
+    proof_every_s: float = setting(
+        "MARKETFEED_PROOF_EVERY",
+        "how often the ledger's last hour is checked for missing ids, s",
+        default=10.0,
+        minimum=0.1,
+    )
     kafka: KafkaSettings = field(kw_only=True)
     http: HttpSettings = field(default_factory=lambda: HttpSettings(port=8082))

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from marketfeed.errors import MarketfeedError
 from marketfeed.events import Record
+from marketfeed.ledger import StreamKey
 
 
 class Refused(MarketfeedError):
@@ -19,10 +20,11 @@ class Refused(MarketfeedError):
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What one batch did, by table: rows that were new, and rows that the sink already held."""
+    """What one batch did, by table: rows that were new, and rows that the sink already held; and of which streams."""
 
     new: dict[str, int]
     duplicate: dict[str, int]
+    streams: frozenset[StreamKey] = frozenset()
 
 
 class Sink(Protocol):

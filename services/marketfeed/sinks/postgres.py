@@ -193,4 +193,4 @@ def _stored(streams: Streams, added: Sequence[Entry]) -> Stored:
         given[table(stream)] += len(records)
     for entry in added:
         new[table((entry.exchange, entry.symbol, entry.channel))] += entry.stored
-    return Stored(new=dict(new), duplicate=dict(given - new))
+    return Stored(new=dict(new), duplicate=dict(given - new), streams=frozenset(streams))

@@ -19,6 +19,7 @@ from marketfeed import kafka
 from marketfeed.errors import MarketfeedError
 from marketfeed.logs import logger
 from marketfeed.metrics import ConsumerMetrics
+from marketfeed.pace import Pace
 from marketfeed.settings import ConsumerSettings
 from marketfeed.store.batches import Batch, Offsets, Partition, due
 from marketfeed.store.lanes import Lanes
@@ -61,6 +62,7 @@ class State:
     errors: int = 0
     committed_at: float | None = None
     lag_records: int = 0
+    rows_per_second: float = 0.0  # that were new, over the last ten seconds
 
 
 class Intake:
@@ -78,6 +80,7 @@ class Intake:
         self._open: dict[Partition, Batch] = {}
         self._paused: set[Partition] = set()
         self._committed_before: dict[Partition, int] = {}
+        self._pace = Pace()
         self._told: set[str] = set()  # the errors that were logged since something was read
         self._waiting_rows = max(_WAITING_ROWS_MIN, _WAITING_BATCHES * len(writers) * settings.batch_rows)
 
@@ -294,7 +297,9 @@ class Intake:
     # What is shown
 
     def _look(self, consumer: Consumer) -> None:
-        """Measure the lag, and find out whether a broker that was away is back."""
+        """Measure pace and lag, and find out whether a broker that was away is back."""
+        rows = sum(writer.rows_new for writer in self._writers)
+        self.state.rows_per_second = self._pace.update(rows, self.state.beat)
         if self.state.broker_problem is not None and not self._broker_answers(consumer):
             return
         self.state.broker_problem = None

@@ -57,6 +57,7 @@ class Writer:
         # Written by this thread alone, for others to show.
         self.rows_new = 0
         self.rows_duplicate = 0
+        self.kinds: frozenset[tuple[str, str]] = frozenset()  # exchange and channel of what was stored
         self.letters = 0
         self.errors = 0
         self.lag_s: float | None = None
@@ -108,6 +109,7 @@ class Writer:
         for table, rows in stored.duplicate.items():
             metrics.duplicates.labels(sink, table).inc(rows)
             self.rows_duplicate += rows
+        self.kinds |= {(exchange, channel) for exchange, _, channel in stored.streams}
 
     def _quarantine(self, letters: Sequence[Rejected]) -> Sequence[Rejected]:
         self._dead_letters.send(letters, self._abandon)
