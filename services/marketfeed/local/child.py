@@ -18,18 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from marketfeed.local.tie import RELEASE, tied
+
 Entry = Mapping[str, Any]
 """One log record of a service: `level`, `action` and the record's own fields."""
 
-# Becomes the child with its last line. Its standard input is a pipe whose other end only we hold; a watcher, cut loose
-# so that the child never sees it, reads from it: a line lets the watcher go, the end of the pipe means that we are
-# gone, even by kill -9, and then it kills the child.
-_TIE = """
-exec 3<&0 </dev/null
-( ( exec >/dev/null 2>&1; read -r _ <&3 || kill -s KILL $$ ) & )
-exec 3<&-
-exec "$@"
-"""
 _LAST_LINES = 30
 _FRAME = " |+-"  # what Python draws around the traceback of an exception group
 _LONGEST_LINE_BYTES = 1 << 20
@@ -70,7 +63,7 @@ class Child:
         try:
             with log_path.with_suffix(".stdout").open("ab") as stdout:
                 child = await asyncio.create_subprocess_exec(
-                    *("/bin/sh", "-c", _TIE, "tied", *command.argv),
+                    *tied(command.argv),
                     env={**os.environ, **command.env},
                     stdin=asyncio.subprocess.PIPE,
                     stdout=stdout,
@@ -107,7 +100,7 @@ class Child:
     def _release_watcher(self) -> None:
         tie = self._child.stdin
         if tie is not None and not tie.is_closing():
-            tie.write(b"\n")  # the child's process id may soon be somebody else's
+            tie.write(RELEASE)
             tie.close()
 
     async def _read(self) -> None:

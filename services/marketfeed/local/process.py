@@ -16,18 +16,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from marketfeed.errors import MarketfeedError
-
-# Runs as the server's process until the last line replaces it. Its standard input is a pipe whose other end only the
-# starting process holds; a watcher, cut loose so that the server never sees it as a child, reads from it: a line lets
-# the watcher go, the end of the pipe means that the starting process is gone, even by kill -9. (PR_SET_PDEATHSIG
-# would do this on Linux alone, and there it fires when the *thread* that started the server ends.)
-# Standard output becomes descriptor 4, held by the server and all its children: its other end tells when all are gone.
-_TIE = """
-exec 3<&0 </dev/null 4>&1 >&2
-( ( exec 4>&-; read -r _ <&3 || kill -s "$0" $$ ) & )
-exec 3<&-
-exec "$@"
-"""
+from marketfeed.local.tie import RELEASE, tied
 
 _LOG_TAIL_BYTES = 20_000
 _LOG_TAIL_LINES = 20
@@ -68,7 +57,7 @@ class TiedProcess:
         self.log = log
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                ["/bin/sh", "-c", _TIE, orphan_signal, *map(str, arguments)],
+                tied(arguments, orphan_signal=orphan_signal, hold_stdout=True),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=output,
@@ -134,7 +123,7 @@ class TiedProcess:
         tie = self._process.stdin
         if tie is not None and not tie.closed:
             with contextlib.suppress(BrokenPipeError), tie:
-                tie.write(b"\n")
+                tie.write(RELEASE)
 
 
 class _Identity(TypedDict, total=False):
