@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,11 +15,11 @@ import click
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType, TopicMetadata
 
+from marketfeed import durations
 from marketfeed.errors import ConfigurationError
 from marketfeed.kafka import ANSWER_TIMEOUT_S, admin, answered
 from marketfeed.settings import KafkaSettings, Topic
 
-_UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _UNLIMITED_MS = -1
 
 # What the broker refuses because of what was asked; asking again would not help.
@@ -87,22 +86,19 @@ def parse_duration_ms(text: str) -> int:
     """Read `7d`, `12h`, `30m`, `45s` or `unlimited` as milliseconds; raises ConfigurationError."""
     if text == "unlimited":
         return _UNLIMITED_MS
-    found = re.fullmatch(r"([0-9]+)([smhd])", text, re.ASCII)
-    if found is None:
-        raise ConfigurationError(f"{text!r} is not a duration: write 7d, 12h, 30m, 45s or unlimited")
-    return int(found[1]) * _UNITS_MS[found[2]]
+    try:
+        return durations.parse_ms(text)
+    except ValueError:
+        raise ConfigurationError(f"{text!r} is not a duration: write 7d, 12h, 30m, 45s or unlimited") from None
 
 
 def render_duration(milliseconds: int | None) -> str:
-    """Write a duration in its largest whole unit; None is the broker's default."""
+    """Write a retention; None is the broker's default."""
     if milliseconds is None:
         return "the broker's default"
     if milliseconds == _UNLIMITED_MS:
         return "unlimited"
-    for unit, size in reversed(_UNITS_MS.items()):
-        if milliseconds % size == 0:
-            return f"{milliseconds // size}{unit}"
-    return f"{milliseconds}ms"
+    return durations.render(milliseconds)
 
 
 def _create(client: AdminClient, kafka: KafkaSettings, topics: Sequence[Topic]) -> list[str]:
