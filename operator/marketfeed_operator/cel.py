@@ -39,6 +39,11 @@ class Check:
     says: str
     field: str | None = None
 
+    @property
+    def path(self) -> str:
+        """Return what the API server names in its answer, as spec.sinks[].secretRef."""
+        return f"{self.section}.{self.field}" if self.field else self.section
+
     def schema(self) -> dict[str, Any]:
         """Return the item of `x-kubernetes-validations`."""
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import pytest
@@ -9,8 +10,9 @@ import pytest
 from documents import changed, problems
 from marketfeed.events import Channel
 from marketfeed.exchanges import NAMES, venue
+from marketfeed_operator import crd
 from marketfeed_operator.cel import BY_SCHEMA, CHECKS, Check
-from marketfeed_operator.models import TopicNames
+from marketfeed_operator.models import MarketFeed, TopicNames
 from marketfeed_operator.rules import RULES
 from refusals import FIELDS, TOGETHER, Refusal
 
@@ -41,6 +43,23 @@ def test_every_check_has_a_document_that_breaks_it() -> None:
 def test_the_models_refuse_what_the_api_server_refuses(refusal: Refusal) -> None:
     """Each example is refused by `spec.parse` in the words that are expected of it."""
     assert refusal.words in problems(changed(refusal.changes))
+
+
+@pytest.mark.parametrize("refusal", TOGETHER)
+def test_each_example_breaks_the_rule_that_it_is_for(refusal: Refusal) -> None:
+    """The function that an example names finds something in it, so the table of rules and examples is right."""
+    feed = MarketFeed.model_validate_json(json.dumps(changed(refusal.changes)))
+    assert refusal.rule in {rule.__name__ for rule in RULES if list(rule(feed))}
+
+
+def test_every_check_names_a_field_that_exists() -> None:
+    """An API server that is told of an unknown field would refuse the whole definition."""
+    schema = crd.definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    for check in CHECKS:
+        found = schema
+        for part in check.path.split("."):
+            found = found["properties"][part.removesuffix("[]")]
+            found = found["items"] if part.endswith("[]") else found
 
 
 def test_a_sentence_quotes_its_words_and_formats_its_expressions() -> None:
