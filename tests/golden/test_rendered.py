@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from marketfeed_operator.spec import load
-from rendering import rendered
+from rendered_objects import rendered
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parents[1] / "manifests" / "examples"
