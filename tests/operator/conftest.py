@@ -5,13 +5,28 @@ from __future__ import annotations
 import secrets
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from controlplane import ControlPlane, crds
+from controlplane import ControlPlane, binaries, crds
 from controlplane.install import install, own
+from marketfeed.errors import MarketfeedError
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Build what is missing before the first test, whose time limit is shorter than a build, and let its progress show.
+
+    What fails here fails again, with its sentence, in the fixture that needs it.
+    """
+    wanted = any("control_plane" in name for item in session.items for name in getattr(item, "fixturenames", ()))
+    if wanted and not session.config.option.collectonly:
+        capture = session.config.pluginmanager.getplugin("capturemanager")
+        assert capture is not None
+        with capture.global_and_fixture_disabled(), suppress(MarketfeedError):
+            binaries.provide()
+            crds.third_party()
 
 
 @contextmanager

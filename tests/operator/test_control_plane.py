@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -14,6 +15,9 @@ from typing import Any
 
 import psutil
 import pytest
+from aiohttp import ClientConnectorCertificateError
+from kubernetes.aio.client import ApiClient, Configuration, CoreV1Api
+from kubernetes.aio.config import load_kube_config
 
 from controlplane import ControlPlane, KubectlFailed, background, binaries, crds
 from controlplane.install import install
@@ -122,6 +126,24 @@ def test_a_stranger_is_refused(control_plane: ControlPlane, namespace: str, tmp_
     (made,) = (w for w in control_plane.writes(f"system:serviceaccount:{user}") if w.resource == "configmaps")
     assert (made.verb, made.namespace, made.name, made.code) == ("create", namespace, "made", 201)
     assert {r.code for r in control_plane.requests(f"system:serviceaccount:{user}") if r.verb == "list"} == {403}
+
+
+def test_the_operators_own_client_trusts_it(control_plane: ControlPlane) -> None:
+    """kubernetes.aio verifies the server's certificate with the kubeconfig alone, and a client without it does not."""
+
+    async def count(configuration: Configuration) -> int:
+        async with ApiClient(configuration) as client:
+            return len((await CoreV1Api(client).list_namespace()).items)
+
+    async def with_kubeconfig() -> int:
+        configuration = Configuration()
+        await load_kube_config(str(control_plane.kubeconfig), client_configuration=configuration)
+        assert configuration.verify_ssl
+        return await count(configuration)
+
+    assert asyncio.run(with_kubeconfig()) >= 4
+    with pytest.raises(ClientConnectorCertificateError):
+        asyncio.run(count(Configuration(host=control_plane.url)))
 
 
 @pytest.mark.parametrize(
