@@ -263,9 +263,13 @@ def outdated(stamped: Manifest, live: Manifest) -> bool:
 
 def _deletes(desired: frozenset[Key], observed: Observed, uid: str) -> Iterator[Delete]:
     for key, live in observed.children.items():
-        ours = labels_of(live).get(UID_LABEL) == uid and (key.group, key.kind) in _PRUNED
-        if ours and key not in desired and "deletionTimestamp" not in live["metadata"]:
+        if key not in desired and prunable(live, uid) and "deletionTimestamp" not in live["metadata"]:
             yield Delete(key, live["metadata"].get("uid"))
+
+
+def prunable(live: Manifest, uid: str) -> bool:
+    """Tell whether an object is the feed's own, of a kind that is deleted when it is no longer wanted."""
+    return labels_of(live).get(UID_LABEL) == uid and key_of(live)[:2] in _PRUNED
 
 
 def _foreign(desired: Sequence[Manifest], observed: Observed, uid: str, feed_name: str | None = None) -> dict[Key, str]:

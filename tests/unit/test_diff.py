@@ -76,7 +76,7 @@ def test_what_is_as_it_should_be_is_not_written() -> None:
 def test_what_is_missing_is_applied_with_our_mark() -> None:
     """An absent object is applied by our field manager, which takes fields from others."""
     (write,) = writes([deployment()], observed(), UID)
-    assert write == Apply(stamp(deployment()), "marketfeed-operator", True, "is missing", Cause.MISSING)
+    assert write == Apply(stamp(deployment()), "marketfeed-operator", force=True, why="is missing", cause=Cause.MISSING)
 
 
 def test_writes_keep_the_order_of_what_is_desired_and_delete_last() -> None:
