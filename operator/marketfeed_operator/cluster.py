@@ -236,13 +236,22 @@ class Cluster:
         request = Request("PATCH", kind.path(namespace, name), query, patch, MERGE)
         return _object(await self._call(_Call("patch", kind.kind, request, write=True)))
 
-    async def delete(self, kind: Kind, namespace: str | None, name: str, *, uid: str | None = None) -> None:
+    async def delete(
+        self,
+        kind: Kind,
+        namespace: str | None,
+        name: str,
+        *,
+        uid: str | None = None,
+        resource_version: str | None = None,
+    ) -> None:
         """Delete an object, and in the background what it owns; fine if there is none.
 
-        Raises Conflict if it is not the one with `uid`.
+        Raises Conflict if it is not the one with `uid`, or has changed since it had `resource_version`.
         """
         options = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
-        body = options | ({"preconditions": {"uid": uid}} if uid else {})
+        wanted = {"uid": uid, "resourceVersion": resource_version}
+        body = options | {"preconditions": {field: value for field, value in wanted.items() if value}}
         request = Request("DELETE", kind.path(namespace, name), {}, body)
         try:
             await self._call(_Call("delete", kind.kind, request, write=True))

@@ -94,6 +94,8 @@ ALWAYS_SERVED = (SERVICE_ACCOUNT, CONFIG_MAP, ROLE, ROLE_BINDING, SERVICE, DEPLO
 """Kinds of children that every cluster has."""
 SOMETIMES_SERVED = (KAFKA_TOPIC_V1, KAFKA_TOPIC_V1BETA2, SPARK_APPLICATION, POD_MONITOR)
 """Kinds of children whose API somebody has to install."""
+KINDS = {(kind.group, kind.kind): kind for kind in (*ALWAYS_SERVED, *SOMETIMES_SERVED, MARKETFEED, POD)}
+"""Group and kind of an object → its kind; the object itself says in which version it is."""
 
 
 @dataclass(frozen=True, slots=True)

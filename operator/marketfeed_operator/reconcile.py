@@ -1,0 +1,346 @@
+"""One reconciliation for every cause: from what is there and what is wanted to what must be written.
+
+This is the shell that calls the pure parts in order and carries out what they decide. It keeps nothing between two
+calls but what the store holds.
+What does not live here: any decision (plan, handover, render, changes, diff, deletion, spark, status).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from marketfeed.errors import ConfigurationError
+from marketfeed.exchanges import venue
+from marketfeed.logs import logger
+from marketfeed_operator import changes, deletion, diff, handover, spark, status
+from marketfeed_operator.cluster import Cluster
+from marketfeed_operator.errors import Conflict, Forbidden, Invalid, NotFound
+from marketfeed_operator.metrics import OperatorMetrics
+from marketfeed_operator.models import MarketFeed
+from marketfeed_operator.objects import (
+    APPROVE,
+    COMPONENT,
+    COMPONENT_INGESTOR,
+    CONFIG_MAP,
+    KINDS,
+    MARKETFEED,
+    NUDGE,
+    PAUSED,
+    POD,
+    SHARD_LABEL,
+    SPARK_APPLICATION,
+    STREAMS,
+    Key,
+    Kind,
+    Manifest,
+    annotations_of,
+    digest,
+    key_of,
+    labels_of,
+)
+from marketfeed_operator.observed import Observed
+from marketfeed_operator.outcome import Outcome
+from marketfeed_operator.plan import Defaults, Plan, SecretUse, plan
+from marketfeed_operator.render import Installation, Owner, render
+from marketfeed_operator.secret_versions import SecretVersions
+from marketfeed_operator.spec import parse
+from marketfeed_operator.store import FeedName, Store
+
+_HAND_OVER_LOOK_S = 1.0
+_RELEASE_LOOK_S = 2.0
+
+_log = logger("reconcile")
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """What a reconciliation asks for: to look again after so long, and to sample the feed's pods soon."""
+
+    after_s: float | None = None
+    sample: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What every reconciliation works with."""
+
+    cluster: Cluster
+    store: Store
+    secrets: SecretVersions
+    metrics: OperatorMetrics
+    installation: Installation
+    defaults: Defaults
+    status_s: float
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+
+async def reconcile(name: FeedName, tools: Tools) -> Again:
+    """Bring what a feed needs in line with the feed. Raises ApiError for what may go better the next time."""
+    body = tools.store.feed(name)
+    if body is None or body["metadata"].get("deletionTimestamp"):
+        return Again()
+    return await _Pass(name, body, tools).run()
+
+
+class _Pass:
+    """One reconciliation of one feed."""
+
+    def __init__(self, name: FeedName, body: Manifest, tools: Tools) -> None:
+        self._name = name
+        self._body = body
+        self._tools = tools
+        self._uid = str(body["metadata"]["uid"])
+        self._failures: dict[Key, str] = {}
+
+    async def run(self) -> Again:
+        try:
+            feed = parse(self._body, f"MarketFeed {self._name}")
+            made = plan(feed, self._tools.defaults)
+        except ConfigurationError as error:
+            await self._report(self._observe(()), Outcome(problem=str(error)))
+            return Again()
+        if annotations_of(self._body).get(PAUSED) == "true":
+            await self._report(self._observe(_secrets(made)), Outcome(feed=feed, plan=made, paused=True))
+            return Again()
+        return await self._carry_out(feed, made)
+
+    async def _carry_out(self, feed: MarketFeed, made: Plan) -> Again:
+        await self._tools.secrets.need(self._name, _secrets(made))
+        observed = self._observe(_secrets(made))
+        moves = _moves(made, observed, self._uid)
+        wanted, verdict = self._render(feed, made, observed, moves.holdings)
+        observed = await self._complete(observed, wanted)
+        policy = feed.spec.deletion_policy
+        differences = changes.classify(wanted, observed, self._uid, policy)
+        approved = annotations_of(self._body).get(APPROVE)
+        allowed, held_back = changes.hold_back(wanted, observed, differences, approved)
+        self._failures.update(diff.refusals(allowed, observed, self._uid, self._name.name))
+        observed = await self._reclaim(observed, allowed)
+        for write in diff.writes(allowed, observed, self._uid):
+            await self._write(write)
+        await self._wake_pods(made)
+        kept = {key_of(manifest) for manifest in (*wanted, *allowed)}
+        releasing = await self._release(kept, {item.key for item in held_back}, policy)
+        outcome = Outcome(
+            feed=feed,
+            plan=made,
+            desired=allowed,
+            hand_over=moves,
+            held_back=held_back,
+            approval=changes.approval_hash(held_back),
+            analytics=verdict,
+            releasing=releasing,
+        )
+        observed = self._observe(_secrets(made), observed.children)
+        await self._report(observed, outcome)
+        return _again(outcome, status.figures_due_s(observed, outcome, self._tools.now(), self._tools.status_s))
+
+    def _observe(self, secrets: Iterable[str], adopted: Mapping[Key, Manifest] | None = None) -> Observed:
+        """Gather what the store knows; `adopted` are objects of the right names that it did not know before."""
+        known = self._tools.store
+        others = [known.get(key) or manifest for key, manifest in (adopted or {}).items()]
+        observed = known.observe(self._name, self._body, secrets, others)
+        return dataclasses.replace(observed, failures=dict(self._failures))
+
+    async def _complete(self, observed: Observed, wanted: Iterable[Manifest]) -> Observed:
+        """Add what bears a name of ours and no label of ours: it is there to be adopted, or in the way."""
+        found = {}
+        for manifest in wanted:
+            key = key_of(manifest)
+            if key in observed.children:
+                continue
+            live = self._tools.store.get(key) or await self._tools.cluster.get(_kind(manifest), key.namespace, key.name)
+            if live is not None:
+                found[key] = live
+        return dataclasses.replace(observed, children={**observed.children, **found})
+
+    def _render(
+        self, feed: MarketFeed, made: Plan, observed: Observed, holdings: handover.Holdings
+    ) -> tuple[tuple[Manifest, ...], spark.Verdict | None]:
+        """Return the wanted objects, with the streaming job as its supervisor wants it."""
+        owner = Owner(name=self._name.name, namespace=self._name.namespace, uid=self._uid)
+
+        def rendered(nudge: str | None) -> tuple[Manifest, ...]:
+            return render(
+                made,
+                feed,
+                owner,
+                self._tools.installation,
+                observed.served,
+                holdings=holdings,
+                secrets=observed.secrets,
+                nudge=nudge,
+            )
+
+        if made.analytics is None:
+            return rendered(None), None
+        key = Key(SPARK_APPLICATION.group, SPARK_APPLICATION.kind, self._name.namespace, made.analytics.name)
+        live = observed.children.get(key)
+        wanted = rendered(_nudge(live))
+        job = next((manifest for manifest in wanted if key_of(manifest) == key), None)
+        verdict = spark.supervise(job, live, observed.pods, observed.served, self._tools.now())
+        return (wanted if verdict.nudge == _nudge(live) else rendered(verdict.nudge)), verdict
+
+    async def _reclaim(self, observed: Observed, allowed: Iterable[Manifest]) -> Observed:
+        """Take back the topics that were being let go when the feed came to want them."""
+        found = {}
+        for key in filter(diff.is_topic_key, map(key_of, allowed)):
+            live = observed.children.get(key)
+            patch = None if live is None else deletion.reclaim(live)
+            if live is not None and patch is not None:
+                made = await self._patch(_kind(live), live, patch)
+                found.update({key: made} if made is not None else {})
+        return dataclasses.replace(observed, children={**observed.children, **found})
+
+    async def _write(self, write: diff.Write) -> None:
+        """Carry one write out; what the API server refuses for good is noted for the status."""
+        cluster, store = self._tools.cluster, self._tools.store
+        key = write.key
+        try:
+            if isinstance(write, diff.Delete):
+                await cluster.delete(KINDS[key.group, key.kind], key.namespace, key.name, uid=write.uid)
+                _log.info("deleted", kind=key.kind, namespace=key.namespace, name=key.name)
+                return
+            made = await cluster.apply(write.manifest, _kind(write.manifest), manager=write.manager, force=write.force)
+        except (Conflict, Forbidden, Invalid, NotFound) as error:
+            self._failures[key] = str(error)
+            _log.warning("refused", kind=key.kind, namespace=key.namespace, name=key.name, reason=str(error))
+        else:
+            store.put(made)
+            self._tools.metrics.children_applied.labels(key.kind, write.cause).inc()
+            _log.info("applied", kind=key.kind, namespace=key.namespace, name=key.name, why=write.why)
+
+    async def _wake_pods(self, made: Plan) -> None:
+        """Tell the kubelet of shards whose streams changed: a changed pod makes it look at its volumes at once.
+
+        Without this, a ConfigMap's change is only seen at the kubelet's next round, once a minute and a half at worst.
+        """
+        if made.suspended:
+            return
+        store = self._tools.store
+        for pod in store.pods(self._name):
+            shard = labels_of(pod).get(SHARD_LABEL)
+            if shard is None or labels_of(pod).get(COMPONENT) != COMPONENT_INGESTOR:
+                continue
+            streams = store.get(Key(CONFIG_MAP.group, CONFIG_MAP.kind, self._name.namespace, shard))
+            if streams is None or pod["metadata"].get("deletionTimestamp"):
+                continue
+            content = digest(streams.get("data") or {})
+            if annotations_of(pod).get(STREAMS) != content:
+                await self._patch(POD, pod, {"metadata": {"annotations": {STREAMS: content}}})
+
+    async def _patch(self, kind: Kind, manifest: Manifest, patch: Mapping[str, Any]) -> Manifest | None:
+        """Patch an object; return it as it is now, None when it is gone."""
+        metadata = manifest["metadata"]
+        try:
+            made = await self._tools.cluster.patch(kind, metadata["namespace"], metadata["name"], patch)
+        except NotFound:
+            return None
+        self._tools.store.put(made)
+        return made
+
+    async def _release(self, wanted: set[Key], held_back: set[Key], policy: str) -> tuple[str, ...]:
+        """Let topics go that the feed claims and no longer wants."""
+        notes = []
+        for key, topic in self._tools.store.owned(self._uid).items():
+            if diff.is_topic_key(key) and key not in wanted and key not in held_back:
+                step = await let_go(topic, self._uid, policy, self._tools)
+                notes += [] if step.done else [step.sentence]
+        return tuple(notes)
+
+    async def _report(self, observed: Observed, outcome: Outcome) -> None:
+        """Write the status where it changed, and the events that go with it."""
+        tools, store = self._tools, self._tools.store
+        store.failures[self._uid] = dict(self._failures)
+        old = self._body.get("status") or {}
+        new = status.make(observed, outcome, tools.now(), tools.status_s)
+        if new == old:
+            return
+        try:
+            made = await tools.cluster.apply_status(
+                MARKETFEED, self._name.namespace, self._name.name, new, uid=self._uid
+            )
+        except (Conflict, NotFound):
+            return  # deleted in the meantime, or made again: the watch will say so
+        store.put(made)
+        for notice in status.transitions(old, new):
+            await tools.cluster.event(MARKETFEED, self._name.namespace, self._name.name, self._uid, notice)
+
+
+async def let_go(topic: Manifest, uid: str, policy: str, tools: Tools) -> deletion.Step:
+    """Take the next step of releasing a topic from a feed. Raises Conflict when it is another by now: judge it anew."""
+    step = deletion.release(topic, uid, policy, tools.now())
+    key, kind = key_of(topic), _kind(topic)
+    if step.patch is None and not step.delete:
+        return step
+    _log.info("releasing", topic=key.name, namespace=key.namespace, step=step.action, why=step.sentence)
+    try:
+        if step.patch is not None:
+            tools.store.put(await tools.cluster.patch(kind, key.namespace, key.name, step.patch))
+        else:
+            await tools.cluster.delete(
+                kind, key.namespace, key.name, uid=step.uid, resource_version=step.resource_version
+            )
+    except NotFound:
+        tools.store.drop(topic)
+    return step
+
+
+def _moves(made: Plan, observed: Observed, uid: str) -> handover.HandOver:
+    """Return what every shard is to hold next."""
+    planned = {shard.name: frozenset(map(str, shard.streams)) for shard in made.shards}
+    if made.suspended:
+        return handover.HandOver(planned)
+    current = handover.current_holdings(observed, uid)
+    limit = venue(made.exchange).limits.streams_per_connection
+    return handover.hand_over(planned, current, _carried(observed), limit)
+
+
+def _carried(observed: Observed) -> dict[str, frozenset[str]]:
+    """Return the streams that each shard's pods were seen to carry."""
+    carried: dict[str, frozenset[str]] = {}
+    for pod in observed.pods:
+        shard = labels_of(pod).get(SHARD_LABEL)
+        sample = observed.samples.get(pod["metadata"]["name"])
+        if shard is not None and sample is not None and not pod["metadata"].get("deletionTimestamp"):
+            carried[shard] = carried.get(shard, frozenset()) | sample.carried
+    return carried
+
+
+def _secrets(made: Plan) -> tuple[str, ...]:
+    """Return the names of the secrets that the feed's processes read."""
+    uses: list[SecretUse] = [use for shard in made.shards for use in shard.secrets]
+    uses += [use for consumer in made.consumers for use in consumer.secrets]
+    uses += made.analytics.secrets if made.analytics is not None else ()
+    return tuple(dict.fromkeys(use.name for use in uses))
+
+
+def _nudge(application: Manifest | None) -> str | None:
+    """Return the value that last started the streaming job again."""
+    if application is None:
+        return None
+    found = (application["spec"].get("driver") or {}).get("annotations") or {}
+    value: str | None = found.get(NUDGE)
+    return value
+
+
+def _again(outcome: Outcome, figures_s: float | None) -> Again:
+    """Say when to look again without an event."""
+    moving = outcome.hand_over is not None and bool(outcome.hand_over.moving)
+    waits = [
+        _HAND_OVER_LOOK_S if moving else None,
+        _RELEASE_LOOK_S if outcome.releasing else None,
+        outcome.analytics.look_again_s if outcome.analytics is not None else None,
+        figures_s,
+    ]
+    return Again(min((wait for wait in waits if wait is not None), default=None), sample=moving)
+
+
+def _kind(manifest: Manifest) -> Kind:
+    """Return the kind of an object, in the version that the object has."""
+    group, _, version = str(manifest["apiVersion"]).rpartition("/")
+    return dataclasses.replace(KINDS[group, str(manifest["kind"])], version=version)

@@ -1,0 +1,167 @@
+"""What a change sets in motion: whom it concerns, and the workers that take one feed after the other.
+
+What does not live here: what is done for one feed (reconcile), and where changes come from (mirror).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from marketfeed.logs import logger
+from marketfeed_operator import deletion
+from marketfeed_operator.diff import is_topic_key
+from marketfeed_operator.errors import ApiError, LostLeadership, NotLeader
+from marketfeed_operator.health import Progress
+from marketfeed_operator.objects import (
+    KAFKA_TOPIC_V1,
+    MARKETFEED,
+    POD,
+    Key,
+    Manifest,
+    annotations_of,
+    claims_of,
+    key_of,
+)
+from marketfeed_operator.reconcile import Again, Tools, let_go, reconcile
+from marketfeed_operator.sampler import Sampler
+from marketfeed_operator.store import Change, FeedName, feed_of, owners
+from marketfeed_operator.workqueue import WorkQueue
+
+_log = logger("operator")
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """Work on a topic that feeds which are gone have left behind."""
+
+    key: Key
+
+    def __str__(self) -> str:
+        return str(self.key)
+
+
+Work = FeedName | Topic
+
+
+class Workers:
+    """The queue and those who work on it."""
+
+    def __init__(self, tools: Tools, queue: WorkQueue[Work], sampler: Sampler, progress: Progress) -> None:
+        self._tools = tools
+        self._store = tools.store
+        self._metrics = tools.metrics
+        self._queue = queue
+        self._sampler = sampler
+        self._progress = progress
+        self._policies: dict[str, str] = {}  # deletion policies of feeds that were seen to go, by uid
+
+    # Whom it concerns
+
+    def changed(self, change: Change) -> None:
+        """Let whom a change concerns be looked at: what a person changed or somebody deleted comes first."""
+        key, gone = change.key, change.new is None
+        manifest = change.new or change.old or {}
+        if key.kind == MARKETFEED.kind:
+            self._feed_changed(change, FeedName(key.namespace, key.name))
+        elif (feed := feed_of(manifest)) is not None:
+            self._queue.add(feed, urgent=gone and key.kind != POD.kind)
+        else:
+            for uid in owners(manifest):
+                name = self._store.named(uid)
+                self._queue.add(Topic(key) if name is None else name, urgent=gone)
+
+    def _feed_changed(self, change: Change, name: FeedName) -> None:
+        if change.old is not None and (change.new is None or _uid(change.new) != _uid(change.old)):
+            self._feed_gone(change.old, name)
+        if change.new is not None:
+            self._queue.add(name, urgent=change.old is None or _wish(change.old) != _wish(change.new))
+
+    def _feed_gone(self, feed: Manifest, name: FeedName) -> None:
+        """Remember how a feed wanted to be deleted, and let its topics be let go one by one."""
+        uid = _uid(feed)
+        policy = self._policies[uid] = str(feed["spec"].get("deletionPolicy", "Retain"))
+        for key in self._store.owned(uid):
+            if is_topic_key(key):
+                self._queue.add(Topic(key), urgent=True)
+        self._store.forget_feed(uid)
+        self._tools.secrets.forget(name)
+        self._queue.forget(name)
+        _log.info("feed_deleted", namespace=name.namespace, name=name.name, policy=policy)
+
+    def everything(self) -> None:
+        """Let every feed be looked at, and every topic that a feed left behind."""
+        for name in self._store.feeds():
+            self._queue.add(name)
+        for topic in self._store.of_kind(KAFKA_TOPIC_V1.kind):
+            if self._orphaned(topic):
+                self._queue.add(Topic(key_of(topic)))
+
+    def _orphaned(self, topic: Manifest) -> list[str]:
+        """Return the uids that claim a topic and that no feed bears."""
+        return [uid for uid in claims_of(topic) if self._store.named(uid) is None]
+
+    # The work
+
+    async def work(self) -> None:
+        """Take one piece of work after the other. Raises NotLeader or LostLeadership when the lease is gone."""
+        while True:
+            work = await self._queue.get()
+            self._progress.begun(work)
+            try:
+                await self._do(work)
+            finally:
+                self._progress.ended(work)
+                self._queue.done(work)
+
+    async def _do(self, work: Work) -> None:
+        try:
+            with self._metrics.reconcile_seconds.time():
+                again = await (self._let_go(work.key) if isinstance(work, Topic) else reconcile(work, self._tools))
+        except (NotLeader, LostLeadership):
+            raise
+        except ApiError as error:
+            self._put_off(work, type(error).__name__, str(error))
+        except Exception as error:  # noqa: BLE001 - a bug of ours in one feed's work must not end the others'
+            _log.error("failed", work=str(work), error=error)
+            self._put_off(work, type(error).__name__, "see the error before this")
+        else:
+            self._metrics.reconciles.labels("ok").inc()
+            self._queue.forget(work)
+            self._look_again(work, again)
+
+    def _put_off(self, work: Work, kind: str, reason: str) -> None:
+        self._metrics.reconciles.labels("error").inc()
+        self._metrics.errors.labels(kind).inc()
+        self._metrics.retries.inc()
+        delay_s = self._queue.retry(work)
+        _log.warning("put_off", work=str(work), reason=reason, delay_s=round(delay_s, 1))
+
+    def _look_again(self, work: Work, again: Again) -> None:
+        if again.after_s is not None:
+            self._queue.add_after(work, again.after_s)
+        if again.sample and isinstance(work, FeedName):
+            self._sampler.hurry(work)
+
+    async def _let_go(self, key: Key) -> Again:
+        """Release a topic from feeds that are gone."""
+        again_s: list[float] = []
+        topic = self._store.get(key)
+        for uid in self._orphaned(topic) if topic is not None else []:
+            topic = self._store.get(key)
+            if topic is None:
+                break
+            policy = self._policies.get(uid) or deletion.policy_of(topic)
+            step = await let_go(topic, uid, policy, self._tools)
+            again_s += [] if step.look_again_s is None else [step.look_again_s]
+        return Again(min(again_s, default=None))
+
+
+def _uid(feed: Manifest) -> str:
+    return str(feed["metadata"]["uid"])
+
+
+def _wish(feed: Manifest) -> tuple[Mapping[str, Any], Mapping[str, str]]:
+    """Return what a person says in a feed: its spec and its annotations."""
+    return feed["spec"], annotations_of(feed)
