@@ -238,6 +238,14 @@ TOGETHER = (
         "1440m is not below retention, 1d: nothing would ever be compressed",
         "_rows_are_compressed_before_they_go",
     ),
+    *(
+        Refusal(
+            {"spec.sinks.0.retention": kept, "spec.sinks.0.compressAfter": compressed},
+            f"{compressed} is not below retention, {kept}: nothing would ever be compressed",
+            "_rows_are_compressed_before_they_go",
+        )
+        for kept, compressed in (("1s", "1000ms"), ("1m", "60s"), ("1h", "60m"), ("1d", "24h"))
+    ),
     Refusal(
         {"spec.sinks": [STDOUT], "spec.kafka.enabled": False, "spec.analytics": {}},
         "analytics read Kafka: set spec.kafka.enabled to true",
@@ -260,3 +268,23 @@ TOGETHER = (
     ),
 )
 """Several fields do not fit each other."""
+
+TAKEN: tuple[dict[str, Any], ...] = (
+    {"spec.symbols": ABSENT, "spec.discovery": {}},
+    {"spec.discovery": {}},
+    {"spec.ingest.streamsPerShard": 1024},
+    {"spec.ingest.rotateAfter": "1439m"},
+    {"spec.ingest": {"shards": 3, "maxShards": 3}},
+    {"spec.kafka.producer": {"maxInFlight": 6, "acks": "1"}},
+    {"spec.kafka.security": {"protocol": "SSL", "caSecretRef": {"name": "kafka", "key": "ca.crt"}}},
+    {"spec.kafka.enabled": False, "spec.sinks": [{"name": "console", "type": "stdout"}]},
+    {"spec.sinks.0.retention": "2d", "spec.sinks.0.compressAfter": "1d"},
+    {"spec.analytics": {"enabled": False}, "spec.sinks": []},
+    {"spec.analytics": {}},
+    {"spec.sinks.0.retention": "1s", "spec.sinks.0.compressAfter": "999ms"},
+    {"spec.sinks.0.retention": "1m", "spec.sinks.0.compressAfter": "59s"},
+    {"spec.sinks.0.retention": "1h", "spec.sinks.0.compressAfter": "59m"},
+    {"spec.sinks.0.retention": "1d", "spec.sinks.0.compressAfter": "23h"},
+    {"spec.sinks.0.retention": "999999999d", "spec.sinks.0.compressAfter": "999999998d"},
+)
+"""Changes that are just within what a rule allows."""

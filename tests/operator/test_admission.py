@@ -16,7 +16,7 @@ from feeds import documents
 from marketfeed_operator import crd
 from marketfeed_operator.cel import CHECKS
 from marketfeed_operator.spec import parse
-from refusals import FIELDS, TOGETHER, Refusal
+from refusals import FIELDS, TAKEN, TOGETHER, Refusal
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "manifests" / "examples").glob("*.yaml"))
 NAME = "marketfeeds.marketfeed.dev"
@@ -140,6 +140,14 @@ def test_a_bad_feed_is_refused_with_a_sentence(nothing_kept: Feeds, refusal: Ref
     assert (refusal.server or refusal.words) in answer
     paths = [check.path.replace("[]", "[0]") for check in CHECKS if refusal.rule and check.expresses == refusal.rule]
     assert not paths or any(f"{path}: Invalid value" in answer for path in paths)
+
+
+def test_what_keeps_to_the_rules_is_taken(nothing_kept: Feeds) -> None:
+    """The last value within each rule's limit is no problem for the API server either."""
+    items = [changed(changes) for changes in TAKEN]
+    taken = {"apiVersion": "v1", "kind": "List", "items": items}
+    answer = nothing_kept.run("create", "--dry-run=server", "--filename=-", "--output=name", document=taken)
+    assert len(answer.splitlines()) == len(TAKEN)
 
 
 def test_the_answer_names_the_field_and_nothing_else(nothing_kept: Feeds) -> None:

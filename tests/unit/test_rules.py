@@ -6,6 +6,7 @@ import pytest
 
 from documents import ABSENT, SINK, changed, problems, report
 from marketfeed_operator.spec import parse
+from refusals import TAKEN
 
 SASL = {"spec.kafka.security": {"protocol": "SASL_SSL"}}
 
@@ -151,22 +152,7 @@ def test_each_broken_rule_has_its_sentence(changes: dict[str, Any], sentences: l
     assert problems(changed(changes)) == report(*sentences)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"spec.symbols": ABSENT, "spec.discovery": {}},
-        {"spec.discovery": {}},
-        {"spec.ingest.streamsPerShard": 1024},
-        {"spec.ingest.rotateAfter": "1439m"},
-        {"spec.ingest": {"shards": 3, "maxShards": 3}},
-        {"spec.kafka.producer": {"maxInFlight": 6, "acks": "1"}},
-        {"spec.kafka.security": {"protocol": "SSL", "caSecretRef": {"name": "kafka", "key": "ca.crt"}}},
-        {"spec.kafka.enabled": False, "spec.sinks": [{"name": "console", "type": "stdout"}]},
-        {"spec.sinks.0.retention": "2d", "spec.sinks.0.compressAfter": "1d"},
-        {"spec.analytics": {"enabled": False}, "spec.sinks": []},
-        {"spec.analytics": {}},
-    ],
-)
+@pytest.mark.parametrize("changes", TAKEN)
 def test_what_keeps_to_the_rules_is_taken(changes: dict[str, Any]) -> None:
     """The last value within each rule's limit is no problem."""
     assert parse(changed(changes)).metadata.name == "spot"
