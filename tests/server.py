@@ -34,7 +34,7 @@ class Server:
         for write in found:
             self.writes += 1
             if isinstance(write, Delete):
-                del self.objects[write.key], self._owned[write.key]
+                self.remove(write.key)
             else:
                 self.apply(write.manifest, write.manager, force=write.force)
 
@@ -66,6 +66,10 @@ class Server:
             paths.difference_update(taken)
         self._owned[key]["kubectl"] = taken & after.keys()
         self._store(key, after)
+
+    def remove(self, key: Key) -> None:
+        """Delete an object by hand."""
+        del self.objects[key], self._owned[key]
 
     def _store(self, key: Key, fields: dict[Path, Any]) -> None:
         stored = nested(fields)
