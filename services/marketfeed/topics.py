@@ -1,6 +1,7 @@
 """Topics: `ensure` makes the ones that a feed needs, `marketfeed topics` lists and creates them by hand.
 
-Nothing here ever shrinks, changes or deletes a topic.
+`reconcile` also changes what is there, and `delete` deletes: whether data may be lost by that is for their caller to
+decide. Nothing here ever takes a partition away, because Kafka cannot.
 """
 
 from __future__ import annotations
@@ -8,15 +9,27 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType, TopicMetadata
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+    ResourceType,
+    TopicMetadata,
+)
 
 from marketfeed import durations
-from marketfeed.errors import ConfigurationError
+from marketfeed.errors import ConfigurationError, Unavailable
 from marketfeed.kafka import ANSWER_TIMEOUT_S, admin, answered
 from marketfeed.settings import KafkaSettings, Topic
 
@@ -30,6 +43,7 @@ _WRONG_REQUEST = frozenset(
         KafkaError.TOPIC_EXCEPTION,
         KafkaError.INVALID_CONFIG,
         KafkaError.POLICY_VIOLATION,
+        KafkaError.TOPIC_DELETION_DISABLED,
     }
 )
 
@@ -41,18 +55,81 @@ def ensure(kafka: KafkaSettings, topics: Sequence[Topic]) -> list[str]:
     shorter time, or when the broker refuses what is asked; Unavailable when no broker answers.
     """
     client = admin(kafka)
+    found = _found(client, kafka, topics)
+    problems = [
+        problem for topic in topics if topic.name in found for problem in contradictions(topic, found[topic.name])
+    ]
+    if problems:
+        raise ConfigurationError("; ".join(problems))
+    return _create(client, kafka, [topic for topic in topics if topic.name not in found])
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What was done to topics, by their names; a topic that was as it should be stands nowhere."""
+
+    created: tuple[str, ...] = ()
+    grown: tuple[str, ...] = ()  # now have as many partitions as are wanted
+    retained: tuple[str, ...] = ()  # now keep their records for as long as is wanted
+
+
+def reconcile(kafka: KafkaSettings, topics: Sequence[Topic]) -> Outcome:
+    """Make topics as they are wanted: create them, add partitions, set how long records are kept; nothing else.
+
+    More partitions or replicas than are wanted stay. A shorter retention is set like a longer one, and costs records:
+    whoever calls this has decided it. `retention_ms` None leaves what there is.
+
+    Raises ConfigurationError, before anything is done, when a topic has fewer replicas than are wanted, and when the
+    broker refuses what is asked; Unavailable when no broker answers, or when a topic is still being made.
+    """
+    client = admin(kafka)
+    found = _found(client, kafka, topics)
+    there = [(topic, found[topic.name]) for topic in topics if topic.name in found]
+    _check_reconcilable(there)
+    return Outcome(
+        created=tuple(_create(client, kafka, [topic for topic in topics if topic.name not in found])),
+        grown=tuple(_grow(client, kafka, [want for want, have in there if have.partitions < want.partitions])),
+        retained=tuple(
+            _retain(client, kafka, [want for want, have in there if want.retention_ms not in (None, have.retention_ms)])
+        ),
+    )
+
+
+def delete(kafka: KafkaSettings, names: Sequence[str]) -> list[str]:
+    """Delete topics and all their records; return the names of those that there were.
+
+    Raises ConfigurationError when the brokers do not let topics be deleted, Unavailable when none answers.
+    """
+    if not names:
+        return []
+    client = admin(kafka)  # held until all have answered: with it goes what it was asked
+    with answered(kafka):
+        answers = client.delete_topics([*dict.fromkeys(names)], request_timeout=ANSWER_TIMEOUT_S)
+        return _done(answers, KafkaError.UNKNOWN_TOPIC_OR_PART)
+
+
+def _check_reconcilable(pairs: Sequence[tuple[Topic, Topic]]) -> None:
+    """Refuse what cannot be reached from here; the pairs are a wanted topic and the one that was found."""
+    for wanted, found in pairs:
+        if not found.partitions:
+            raise Unavailable(f"topic {wanted.name} is still being made: it has no partitions yet")
+    problems = [
+        f"topic {wanted.name} has {found.replicas} replicas, {wanted.replicas} are wanted: reassign its partitions "
+        "with Kafka's own tools"
+        for wanted, found in pairs
+        if found.replicas < wanted.replicas
+    ]
+    if problems:
+        raise ConfigurationError("; ".join(problems))
+
+
+def _found(client: AdminClient, kafka: KafkaSettings, topics: Sequence[Topic]) -> dict[str, Topic]:
+    """Return those of the topics that exist, as they are; the retention is only asked for where one is wanted."""
     with answered(kafka):
         known = client.list_topics(timeout=ANSWER_TIMEOUT_S).topics
         there = [topic for topic in topics if topic.name in known]
         retentions = _retentions_ms(client, [topic.name for topic in there if topic.retention_ms is not None])
-    problems = [
-        problem
-        for topic in there
-        for problem in contradictions(topic, existing(known[topic.name], retentions.get(topic.name)))
-    ]
-    if problems:
-        raise ConfigurationError("; ".join(problems))
-    return _create(client, kafka, [topic for topic in topics if topic.name not in known])
+    return {topic.name: existing(known[topic.name], retentions.get(topic.name)) for topic in there}
 
 
 def existing(found: TopicMetadata, retention_ms: int | None) -> Topic:
@@ -105,20 +182,54 @@ def _create(client: AdminClient, kafka: KafkaSettings, topics: Sequence[Topic]) 
     """Create topics; one that somebody else created in the meantime is not a failure."""
     if not topics:
         return []
-    created = []
-    answers = client.create_topics([_new_topic(topic) for topic in topics], request_timeout=ANSWER_TIMEOUT_S)
     with answered(kafka):
-        for name, future in answers.items():
-            try:
-                future.result()
-                created.append(name)
-            except KafkaException as failure:
-                error: KafkaError = failure.args[0]
-                if error.code() in _WRONG_REQUEST:
-                    raise ConfigurationError(f"topic {name}: {error.str()}") from None
-                if error.code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                    raise
-    return created
+        answers = client.create_topics([_new_topic(topic) for topic in topics], request_timeout=ANSWER_TIMEOUT_S)
+        return _done(answers, KafkaError.TOPIC_ALREADY_EXISTS)
+
+
+def _grow(client: AdminClient, kafka: KafkaSettings, topics: Sequence[Topic]) -> list[str]:
+    """Add partitions until there are as many as are wanted."""
+    if not topics:
+        return []
+    wanted = [NewPartitions(topic.name, topic.partitions) for topic in topics]
+    with answered(kafka):
+        return _done(client.create_partitions(wanted, request_timeout=ANSWER_TIMEOUT_S))
+
+
+def _retain(client: AdminClient, kafka: KafkaSettings, topics: Sequence[Topic]) -> list[str]:
+    """Set how long records are kept, and no other part of a topic's configuration."""
+    if not topics:
+        return []
+    wanted = [
+        ConfigResource(ResourceType.TOPIC, topic.name, incremental_configs=[_retention(topic)]) for topic in topics
+    ]
+    with answered(kafka):
+        answers = client.incremental_alter_configs(wanted, request_timeout=ANSWER_TIMEOUT_S)
+        return _done({resource.name: future for resource, future in answers.items()})
+
+
+def _retention(topic: Topic) -> ConfigEntry:
+    return ConfigEntry("retention.ms", str(topic.retention_ms), incremental_operation=AlterConfigOpType.SET)
+
+
+def _done(answers: Mapping[str, Future[Any]], already: int | None = None) -> list[str]:
+    """Wait for each topic's answer; return the names of those for which something was done.
+
+    already: the error that says that nothing was left to do. Raises ConfigurationError for what the broker refuses
+    because of what was asked, KafkaException for anything else.
+    """
+    done = []
+    for name, future in answers.items():
+        try:
+            future.result()
+            done.append(name)
+        except KafkaException as failure:
+            error: KafkaError = failure.args[0]
+            if error.code() in _WRONG_REQUEST:
+                raise ConfigurationError(f"topic {name}: {error.str()}") from None
+            if error.code() != already:
+                raise
+    return done
 
 
 def _new_topic(topic: Topic) -> NewTopic:
