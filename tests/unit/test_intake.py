@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from confluent_kafka import KafkaError, Message
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, Message, TopicPartition
 from prometheus_client import CollectorRegistry
 
 from marketfeed.metrics import ConsumerMetrics
@@ -28,3 +31,17 @@ def test_records_fetched_before_do_not_hide_that_the_broker_is_gone() -> None:
     intake._client_error(KafkaError(KafkaError._ALL_BROKERS_DOWN))
     intake._take([Message(topic="trades", partition=0, offset=0, value=b"fetched before")])
     assert intake.state.broker_problem == "no Kafka broker answers at broker:9092"
+
+
+@pytest.mark.parametrize("again", [[], [TopicPartition("trades", 1)]])
+def test_lost_partitions_are_missed_until_the_group_has_spoken(again: list[TopicPartition]) -> None:
+    """Whoever lost its partitions is starting again, until an assignment comes, be it an empty one."""
+    intake = Intake(SETTINGS, Lanes(), [], ConsumerMetrics(CollectorRegistry()))
+    client: Any = None
+    intake._assigned(client, [TopicPartition("trades", 0), TopicPartition("trades", 1)])
+    assert intake.state.starting is None
+    intake._lost(client, [TopicPartition("trades", 0), TopicPartition("trades", 1)])
+    assert "joining the consumer group again" in str(intake.state.starting)
+    assert not intake.offsets.assigned
+    intake._assigned(client, again)
+    assert intake.state.starting is None

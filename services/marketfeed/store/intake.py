@@ -244,8 +244,13 @@ class Intake:
         _log.info("revoked", partitions=_names(partitions))
 
     def _lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
-        """Drop partitions that the group took away: somebody else may hold them already."""
+        """Drop partitions that the group took away: somebody else may hold them already.
+
+        Nothing is read until the group assigns some again, or says that there are none for us.
+        """
         self._forget(_keys(partitions))
+        if not self.offsets.assigned:
+            self.state.starting = "joining the consumer group again, which has given our partitions away"
         _log.warning("lost", partitions=_names(partitions))
 
     def _forget(self, gone: Sequence[Partition]) -> None:
