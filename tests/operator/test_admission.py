@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 
 from controlplane import ControlPlane
+from controlplane.install import install, own
 from documents import ABSENT, changed
 from feeds import documents
 from marketfeed_operator import crd
@@ -94,6 +97,14 @@ class Feeds:
         }
         arguments = ("apply", "--server-side", "--subresource=status", "--field-manager=marketfeed-operator")
         self.run(*arguments, "--filename=-", document=document)
+
+
+@pytest.fixture(scope="module")
+def control_plane() -> Iterator[ControlPlane]:
+    """Start a control plane without an operator: nothing but these tests writes a status."""
+    with tempfile.TemporaryDirectory(prefix="marketfeed-test-") as folder, ControlPlane(Path(folder)) as plane:
+        install(plane, own())
+        yield plane
 
 
 @pytest.fixture
