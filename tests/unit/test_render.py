@@ -317,12 +317,13 @@ def test_a_cluster_without_any_added_api_gets_what_every_cluster_has() -> None:
 
 
 def test_disruption_budgets_never_hold_up_a_drain() -> None:
-    """One pod at a time may go, among all ingestors, and among the replicas of a sink that has several."""
+    """One ready pod at a time may go, of all ingestors and of the replicas of a sink that has several; unready ones all."""
     objects = objects_with({**BUSY, "spec.sinks": [{**SINK, "replicas": 2}, {**SINK, "name": "single"}]})
     budgets = of_kind(objects, "PodDisruptionBudget")
     assert [item["metadata"]["name"] for item in budgets] == ["spot-ingestor", "spot-consumer-timescale"]
     assert [item["spec"]["maxUnavailable"] for item in budgets] == [1, 1]
     assert all("minAvailable" not in item["spec"] for item in budgets)
+    assert {item["spec"]["unhealthyPodEvictionPolicy"] for item in budgets} == {"AlwaysAllow"}
 
 
 def test_services_find_every_pod_of_a_component() -> None:

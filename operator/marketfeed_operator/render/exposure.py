@@ -65,7 +65,12 @@ def disruption_budgets(context: Context) -> tuple[Manifest, ...]:
 
 
 def _budget(context: Context, name: str, labelled: dict[str, str], selector: Mapping[str, str]) -> Manifest:
-    spec: dict[str, Any] = {"maxUnavailable": 1, "selector": {"matchLabels": dict(selector)}}
+    spec: dict[str, Any] = {
+        "maxUnavailable": 1,
+        "selector": {"matchLabels": dict(selector)},
+        # While a venue or a database is away no pod is ready, and nodes can be drained all the same.
+        "unhealthyPodEvictionPolicy": "AlwaysAllow",
+    }
     return child(DISRUPTION_BUDGET, context.owner, name, labelled, spec=spec)
 
 

@@ -1,7 +1,7 @@
 """Quantities as the API server writes them back, so that what we apply equals what is stored.
 
-Amounts are rounded up to a thousandth, no fraction is written, and the suffix is the largest that allows it. Negative and
-exponential quantities stay as they are: nobody asks for such resources.
+Amounts are rounded up to a thousandth, no fraction is written, and the suffix is the largest that allows it. Negative
+and exponential quantities stay as they are: nobody asks for such resources.
 Source: ParseQuantity and CanonicalizeBytes of k8s.io/apimachinery/pkg/api/resource, whose habit of leaving text such as
 `1.500` as it is, is kept; the rounding is SetDefaults_ResourceList of k8s.io/kubernetes/pkg/apis/core/v1.
 """
