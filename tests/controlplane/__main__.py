@@ -29,7 +29,8 @@ def up() -> None:
     state = background.state_dir()
     before = background.find(state)
     running = before or background.up(state)
-    click.echo(f"The control plane is up{' already' if before else ''}: {running.url}")
+    beside = f", with {' and '.join(running.companions)}" if running.companions else ""
+    click.echo(f"The control plane is up{' already' if before else ''}: {running.url}{beside}")
     click.echo(usage(running, shutil.which("kubectl")))
 
 
@@ -58,13 +59,12 @@ def usage(running: background.Up, kubectl: str | None) -> str:
     lines = [f"  export KUBECONFIG={running.kubeconfig}"]
     if kubectl is None:
         lines.append(f"  export PATH=$PATH:{Path(running.kubectl).parent}   # kubectl")
-    beside = f"   # {', '.join(running.companions)}: running" if running.companions else ""
     return "\n".join(
         [
             *lines,
             "  .venv/bin/marketfeed operator                      # in a terminal of its own",
             "  kubectl apply -f manifests/examples/binance-spot.yaml",
-            f"  kubectl get marketfeeds{beside}",
+            "  kubectl get marketfeeds",
             "  make control-plane-down                            # ends it and removes what it held",
         ]
     )

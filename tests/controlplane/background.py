@@ -24,6 +24,7 @@ from pathlib import Path
 from controlplane import binaries, crds
 from controlplane.install import install, own
 from controlplane.plane import ControlPlane
+from helpers import gone
 from marketfeed.errors import MarketfeedError
 from marketfeed.local.components import cache_dir, exclusively
 from marketfeed.local.files import write_atomically
@@ -115,12 +116,7 @@ def down(state: Path) -> bool:
     """End the control plane and remove what it held; tell whether one ran. Raises NotUp when it does not end."""
     running = state.is_dir() and _held(state)
     if running:
-        os.kill(int((state / "pid").read_text()), signal.SIGTERM)
-        deadline = time.monotonic() + _STOP_TIMEOUT_S
-        while _held(state):
-            if time.monotonic() > deadline:
-                raise NotUp(f"The control plane in {state} did not end in {_STOP_TIMEOUT_S:g} s")
-            time.sleep(_LOOK_EVERY_S)
+        _end(int((state / "pid").read_text()))
     shutil.rmtree(state, ignore_errors=True)
     return running
 
@@ -163,6 +159,16 @@ def _description(plane: ControlPlane, companions: list[Companion]) -> Up:
         kubectl=str(plane.programs.kubectl),
         companions=tuple(companion.name for companion in companions),
     )
+
+
+def _end(pid: int) -> None:
+    """Ask the process that serves to end, and wait until it has: then all that it started has ended too."""
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + _STOP_TIMEOUT_S
+    while not gone(pid):
+        if time.monotonic() > deadline:
+            raise NotUp(f"The control plane (process {pid}) did not end in {_STOP_TIMEOUT_S:g} s")
+        time.sleep(_LOOK_EVERY_S)
 
 
 def _spawn(state: Path) -> subprocess.Popen[bytes]:

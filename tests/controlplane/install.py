@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
-from controlplane.plane import ControlPlane
+from controlplane.plane import ControlPlane, KubectlFailed
 
 OURS = Path(__file__).parents[2] / "crds"
 
-_ESTABLISHED_S = 30
+_ESTABLISHED_S = 60.0
+_ASK_EVERY_S = 0.1
 
 
 def own() -> list[Path]:
@@ -22,4 +26,25 @@ def install(plane: ControlPlane, definitions: Iterable[Path]) -> None:
     files = [f"--filename={path}" for path in definitions]
     if files:
         plane.kubectl("apply", "--server-side", "--force-conflicts", *files)
-        plane.kubectl("wait", "--for=condition=Established", f"--timeout={_ESTABLISHED_S}s", *files)
+        _await_established(plane, files)
+
+
+def established(definition: Mapping[str, Any]) -> bool:
+    """Tell whether a definition's kind is served; a new definition has no conditions at all."""
+    conditions = definition.get("status", {}).get("conditions") or []
+    return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
+
+
+def _await_established(plane: ControlPlane, files: list[str]) -> None:
+    """Wait for all; `kubectl wait` does not do, for it fails on a definition that has no conditions yet."""
+    deadline = time.monotonic() + _ESTABLISHED_S
+    while waiting := _not_established(plane, files):
+        if time.monotonic() > deadline:
+            raise KubectlFailed(f"Not established after {_ESTABLISHED_S:g} s: {', '.join(waiting)}")
+        time.sleep(_ASK_EVERY_S)
+
+
+def _not_established(plane: ControlPlane, files: list[str]) -> list[str]:
+    answer = json.loads(plane.kubectl("get", "--output=json", *files).stdout)
+    definitions = answer.get("items", [answer])  # of one file it is the definition itself
+    return [each["metadata"]["name"] for each in definitions if not established(each)]

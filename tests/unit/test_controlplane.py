@@ -10,6 +10,7 @@ import pytest
 
 from controlplane import Request, audit, background, binaries, crds, kubeconfig, lock, toolchain
 from controlplane.__main__ import usage
+from controlplane.install import established
 from controlplane.servers import ApiServer, ControllerManager, Etcd
 
 LEAF = "-----BEGIN CERTIFICATE-----\nleaf\n-----END CERTIFICATE-----\n"
@@ -241,3 +242,11 @@ def test_a_companion_that_is_not_there_is_left_out() -> None:
     assert background.Companion("plane", "controlplane").is_there
     assert not background.Companion("nothing", "no_such_module").is_there
     assert not background.Companion("helpers", "helpers").is_there
+
+
+def test_a_definition_without_conditions_is_not_established() -> None:
+    """A new definition has no conditions for a moment, or none that is true: it is not served yet."""
+    assert not established({"status": {"conditions": None}})
+    assert not established({})
+    assert not established({"status": {"conditions": [{"type": "Established", "status": "False"}]}})
+    assert established({"status": {"conditions": [{"type": "Established", "status": "True"}]}})
