@@ -317,7 +317,7 @@ def test_a_cluster_without_any_added_api_gets_what_every_cluster_has() -> None:
 
 
 def test_disruption_budgets_never_hold_up_a_drain() -> None:
-    """One ready pod at a time may go, of all ingestors and of the replicas of a sink that has several; unready ones all."""
+    """One ready pod at a time may go, of all ingestors and of a sink's several replicas; unready ones at any time."""
     objects = objects_with({**BUSY, "spec.sinks": [{**SINK, "replicas": 2}, {**SINK, "name": "single"}]})
     budgets = of_kind(objects, "PodDisruptionBudget")
     assert [item["metadata"]["name"] for item in budgets] == ["spot-ingestor", "spot-consumer-timescale"]
