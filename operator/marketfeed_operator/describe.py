@@ -1,6 +1,6 @@
-"""A plan for people (aligned text) and for programs (JSON). Neither shows a secret: a plan holds none.
+"""Plans and comparisons for people (aligned text) and for programs (JSON). Neither shows a secret: they hold none.
 
-What does not live here: making plans (plan) and printing them (commands).
+What does not live here: making plans (plan) and comparisons (comparison), and printing them (commands).
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from dataclasses import asdict
 from typing import Any
 
 from marketfeed.events import Stream
+from marketfeed_operator.changes import ChangeClass, Difference, worst
+from marketfeed_operator.comparison import Comparison
 from marketfeed_operator.fields import Duration
+from marketfeed_operator.objects import APPROVE
 from marketfeed_operator.plan import AnalyticsJob, Consumer, Plan, Shard
 
 _SYMBOLS_WIDTH = 50  # characters; the other columns come before it
@@ -44,6 +47,86 @@ def as_json(plan: Plan) -> str:
         "warnings": plan.warnings,
     }
     return json.dumps(content, indent=2) + "\n"
+
+
+def describe_comparison(comparison: Comparison) -> str:
+    """Return the changes as text, the costliest last, with what they need at the venue, ending with a line break."""
+    blocks = [_summary(comparison), _changes(comparison), _venue(comparison)]
+    if comparison.approval is not None:
+        blocks.append(_approval(comparison))
+    blocks.append([f"Warning: {note}" for note in comparison.notes])
+    return "\n".join("\n".join(block) + "\n" for block in blocks if block)
+
+
+def comparison_as_json(comparison: Comparison) -> str:
+    """Return the changes as JSON."""
+    content = {
+        "feed": comparison.feed,
+        "namespace": comparison.namespace,
+        "class": str(worst(comparison.differences)),
+        "changes": [
+            {"class": str(found.change), **found.key._asdict(), "change": found.sentence}
+            for found in comparison.differences
+        ],
+        "connections": {**asdict(comparison.connections), "now": comparison.shards_now},
+        "approval": {
+            "hash": comparison.approval,
+            "approved": comparison.approved,
+            "command": None if comparison.approval is None else _approve_command(comparison),
+        },
+        "warnings": comparison.notes,
+    }
+    return json.dumps(content, indent=2) + "\n"
+
+
+def _summary(comparison: Comparison) -> list[str]:
+    place = f"{comparison.feed} in namespace {comparison.namespace}"
+    changes = [found for found in comparison.differences if found.change is not ChangeClass.NONE]
+    if not changes:
+        return [f"{place}: nothing changes"]
+    return [f"{place}: {_count(len(changes), 'change')}, at most {worst(changes)}: {_MEANING[worst(changes)]}"]
+
+
+_MEANING = {
+    ChangeClass.LIVE: "running processes take it over",
+    ChangeClass.SCALE: "processes are added or removed, the others go on",
+    ChangeClass.ROLL: "processes are replaced one by one",
+    ChangeClass.RESHARD: "streams or keys move",
+    ChangeClass.DESTRUCTIVE: "stored records go, and nothing brings them back",
+}
+
+
+def _changes(comparison: Comparison) -> list[str]:
+    order = list(ChangeClass)
+    found = sorted(comparison.differences, key=lambda difference: order.index(difference.change))
+    rows = [(str(each.change), _object(each, comparison.namespace), each.sentence) for each in found]
+    return _table(("CLASS", "OBJECT", "CHANGE"), rows)
+
+
+def _object(difference: Difference, namespace: str) -> str:
+    key = difference.key
+    return f"{key.kind} {key.name}" if key.namespace == namespace else str(key)
+
+
+def _venue(comparison: Comparison) -> list[str]:
+    held = comparison.connections
+    allowed = f"{held.attempts} new ones per {Duration.of(round(held.window_s * 1000))} and address"
+    row = ("venue connections", str(comparison.shards_now), str(comparison.shards_between), str(held.needed), allowed)
+    return _table(("NEEDS", "NOW", "MEANWHILE", "THEN", "LIMIT"), [row])
+
+
+def _approval(comparison: Comparison) -> list[str]:
+    if comparison.approved:
+        return ["What is destructive is approved: applying the feed does it."]
+    return [
+        "What is destructive waits until a person approves it, after the feed was applied:",
+        f"  {_approve_command(comparison)}",
+    ]
+
+
+def _approve_command(comparison: Comparison) -> str:
+    feed = f"marketfeed/{comparison.feed} -n {comparison.namespace}"
+    return f"kubectl annotate {feed} {APPROVE}={comparison.approval} --overwrite"
 
 
 def _shard_content(shard: Shard) -> dict[str, Any]:

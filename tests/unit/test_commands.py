@@ -1,12 +1,15 @@
 """`marketfeed plan`: what it prints, and how it refuses."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
-from documents import DOCUMENT
+from documents import DOCUMENT, changed
 from marketfeed.errors import ConfigurationError
 from marketfeed_operator.commands import plan_command
 from marketfeed_operator.describe import as_json, describe
@@ -63,8 +66,51 @@ def test_a_missing_file_is_a_usage_error(tmp_path: Path) -> None:
     assert "none.yaml': No such file" in result.output
 
 
+def test_objects_are_printed_as_yaml(file: Path) -> None:
+    """With --manifests every object is a document that can be applied, and nothing ties it to a feed in a cluster."""
+    result = CliRunner().invoke(plan_command, [str(file), "--manifests", "-n", "market"])
+    objects = list(yaml.safe_load_all(result.output))
+    assert result.exit_code == 0
+    assert {"ConfigMap", "Deployment", "KafkaTopic"} <= {found["kind"] for found in objects}
+    assert {found["metadata"]["namespace"] for found in objects} == {"market", "kafka"}
+    assert not [
+        tie for tie in ("ownerReferences", "feed-uid", "claim.", "nobody", "null", "&id") if tie in result.output
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--context", "a"], "add --against cluster"),
+        (["--kubeconfig", "a"], "add --against cluster"),
+        (["--manifests", "--json"], "leave out --json and --against"),
+        (["--manifests", "--against", "cluster"], "leave out --json and --against"),
+        (["--against", "file"], "'file' is not 'cluster'"),
+    ],
+)
+def test_options_that_contradict_are_usage_errors(file: Path, options: list[str], sentence: str) -> None:
+    """Options that mean nothing together end with exit code 2 and what to change."""
+    result = CliRunner().invoke(plan_command, [str(file), *options])
+    assert result.exit_code == 2
+    assert sentence in " ".join(result.output.split())
+
+
+def test_a_feed_of_another_namespace_is_refused(file: Path) -> None:
+    """A namespace that contradicts the file's is not compared with."""
+    file.write_text(json.dumps(changed({"metadata.namespace": "market"})))
+    result = CliRunner().invoke(plan_command, [str(file), "--against", "cluster", "-n", "other"])
+    assert str(result.exception) == "the feed is of namespace market, not other: leave out -n, or change the file"
+
+
+def test_planning_alone_loads_no_client() -> None:
+    """The command starts without the API server's client, which takes longer to load than a plan to make."""
+    clients = ("kubernetes", "aiohttp", "kopf", "asyncio")
+    code = f"import sys, marketfeed_operator.commands; print([name for name in {clients} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
 def test_help_has_examples_and_exit_codes() -> None:
     """--help shows how to call the command and what its exit codes mean."""
     output = CliRunner().invoke(plan_command, ["--help"]).output
     assert "marketfeed plan manifests/examples/binance-spot.yaml" in output
-    assert "2  the MarketFeed cannot be used" in output
+    assert "2  the MarketFeed or the kubeconfig cannot be used" in output
