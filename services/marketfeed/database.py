@@ -5,6 +5,7 @@ What does not live here: statements (`sql/`), the schema (`migrate`) and what is
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from threading import Lock
@@ -28,6 +29,14 @@ _CONNECT = {
     "keepalives_count": "3",
     "tcp_user_timeout": "20000",
 }
+
+# When a character of the password was not encoded, the rest of the password stands where the host, the port or the
+# database should, and would be shown by whoever names those.
+_PORTS = re.compile(r"[0-9]{0,5}(,[0-9]{0,5})*")
+_READABLE = "postgresql://user:password@host:5432/database; in the password write @ as %40, / as %2F and % as %25"
+
+# How the client library says that a connection's parameter cannot be used: trying again would not help.
+_WRONG_PARAMETER = re.compile(r'invalid (integer value|[a-z_]+ value:|port number:) "')
 
 # SQLSTATE classes, from the appendix "PostgreSQL Error Codes". The Python class of an error is no guide: a value that
 # is too long for an index arrives as OperationalError, as a lost connection does.
@@ -74,32 +83,42 @@ def _parameters(dsn: str, application: str, statement_timeout_s: float) -> dict[
     try:
         given = {name: str(value) for name, value in parse_dsn(dsn).items()}
     except psycopg2.ProgrammingError:
-        variable = ConsumerSettings.variable("dsn")
-        raise ConfigurationError(
-            f"{variable} cannot be read: write postgresql://user:password@host:5432/database"
-        ) from None
+        given = None
+    if given is None or not _is_sound(given):
+        raise ConfigurationError(f"{ConsumerSettings.variable('dsn')} cannot be read: write {_READABLE}")
     options = f"-c TimeZone=UTC -c statement_timeout={int(statement_timeout_s * 1000)}"
     if "options" in given:
         options = f"{given.pop('options')} {options}"
     return {**_CONNECT, "application_name": application, **given, "options": options}
 
 
+def _is_sound(given: Mapping[str, str]) -> bool:
+    """Tell whether host, port and database look like such, and not like a part of the password."""
+    places = given.get("host", "") + given.get("dbname", "")
+    return "@" not in places and _PORTS.fullmatch(given.get("port", "")) is not None
+
+
 def meaning(error: psycopg2.Error) -> MarketfeedError | None:
-    """Return Unavailable (try again), Refused (this row can never be stored), or None: a fault of ours."""
+    """Return what an error means, None for a fault of ours.
+
+    Unavailable: try again. Refused: this row can never be stored. ConfigurationError: no connection can be made so.
+    """
     if error.pgcode is None:
+        if _WRONG_PARAMETER.search(str(error)):
+            return ConfigurationError(f"{ConsumerSettings.variable('dsn')}: {primary_message(error)}")
         # No answer from a server at all: the connection was lost or never made. Misuse of the client is no such case.
         lost = not isinstance(error, psycopg2.ProgrammingError | psycopg2.NotSupportedError)
-        return Unavailable(f"database: {_first_line(error)}") if lost else None
+        return Unavailable(f"database: {primary_message(error)}") if lost else None
     if error.pgcode[:2] in _UNAVAILABLE:
-        return Unavailable(f"database: {_first_line(error)}")
+        return Unavailable(f"database: {primary_message(error)}")
     if error.pgcode[:2] in _REFUSED:
-        return Refused(f"{_first_line(error)} (SQLSTATE {error.pgcode})")
+        return Refused(f"{primary_message(error)} (SQLSTATE {error.pgcode})")
     return None
 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn the driver's errors into Unavailable and Refused; what neither fits passes through as it is."""
+    """Turn the driver's errors into ours, by their `meaning`; what has none passes through as it is."""
     try:
         yield
     except psycopg2.Error as error:
@@ -109,7 +128,7 @@ def translated() -> Iterator[None]:
         raise named from error
 
 
-def _first_line(error: psycopg2.Error) -> str:
+def primary_message(error: psycopg2.Error) -> str:
     """Return the server's primary message; details are left out, since they quote the row."""
     text = (error.diag.message_primary or str(error)).strip()
     return text.partition("\n")[0] or type(error).__name__

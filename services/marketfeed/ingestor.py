@@ -55,11 +55,14 @@ class Ingestor:
 
     def __init__(self, settings: IngestorSettings, registry: CollectorRegistry) -> None:
         """Check the configuration; raises ConfigurationError."""
-        check_address(settings.websocket_url)
+        with settings.naming("websocket_url"):
+            check_address(settings.websocket_url)
         self._settings = settings
-        venue = exchanges.venue(settings.exchange)
+        with settings.naming("exchange"):
+            venue = exchanges.venue(settings.exchange)
         channels = settings.topics if settings.publisher == "kafka" else venue.channels
-        self._file = StreamsFile(Path(settings.streams_file), venue, channels)
+        with settings.naming("streams_file"):
+            self._file = StreamsFile(Path(settings.streams_file), venue, channels)
         self._publisher = make_publisher(settings)
         self._report = Report(registry, settings.exchange, settings.shard)
         self._outlet = Outlet(self._publisher, self._on_full)

@@ -191,4 +191,4 @@ def _make(client: Callable[[dict[str, Any]], _Client], config: Mapping[str, Any]
     try:
         return client(dict(config))
     except KafkaException as error:
-        raise ConfigurationError(f"Kafka settings: {error.args[0].str().strip()}") from None
+        raise ConfigurationError(f"Kafka settings (variables KAFKA_*): {error.args[0].str().strip()}") from None

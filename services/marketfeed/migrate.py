@@ -18,7 +18,7 @@ import psycopg2
 from psycopg2.extensions import cursor as Cursor  # noqa: N812 - it is a class, whatever its case
 
 from marketfeed import sql
-from marketfeed.database import connect, dsn_from
+from marketfeed.database import connect, dsn_from, primary_message
 from marketfeed.errors import ConfigurationError, MarketfeedError
 from marketfeed.logs import logger
 from marketfeed.settings import ConsumerSettings
@@ -80,7 +80,7 @@ def migrate(dsn: str) -> Outcome:
             cursor.execute(sql.read("migrations_table.sql"))
             return _apply(cursor)
     except psycopg2.Error as error:
-        raise MarketfeedError(f"the schema cannot be brought up to date: {error}".strip()) from error
+        raise MarketfeedError(f"the schema cannot be brought up to date: {primary_message(error)}") from error
     finally:
         connection.close()
 

@@ -13,6 +13,7 @@ import json
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from typing import Any, Literal, Self
@@ -117,6 +118,15 @@ class Settings:
     def variable(cls, name: str) -> str:
         """Return the variable that the field `name` is read from, for whoever must set a secret."""
         return str(cls.__dataclass_fields__[name].metadata["env"])
+
+    @classmethod
+    @contextmanager
+    def naming(cls, name: str) -> Iterator[None]:
+        """Let a ConfigurationError from within the block begin with the variable of the field `name`."""
+        try:
+            yield
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{cls.variable(name)}: {error}") from None
 
 
 def _with_defaults(item: dataclasses.Field[Any], env: Mapping[str, str]) -> Mapping[str, str]:

@@ -70,6 +70,47 @@ def test_an_unreadable_dsn_is_not_repeated() -> None:
     assert raised.value.__cause__ is None
 
 
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql://u:hunter2@host:notaport/db",
+        "postgresql://u:pw@hunter2@127.0.0.1:1/db",
+        "postgresql://u:hunter2/pw@127.0.0.1:1/db",
+        "postgresql://u:12/hunter2@127.0.0.1:1/db",
+        "postgresql://u:pw%hunter2@127.0.0.1:1/db",
+        "host=127.0.0.1 port=hunter2",
+    ],
+)
+def test_a_password_that_was_not_encoded_is_not_shown(dsn: str) -> None:
+    """Where a part of the password stands in another part's place it is not named, and the remedy is."""
+    with pytest.raises(ConfigurationError, match=r"MARKETFEED_DSN cannot be read: .*%40") as raised:
+        connect(dsn, "test")
+    assert "hunter2" not in str(raised.value)
+    assert raised.value.__cause__ is raised.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    ("parameter", "words"),
+    [
+        ("connect_timeout=soon", 'invalid integer value "soon" for connection option "connect_timeout"'),
+        ("sslmode=maybe", 'invalid sslmode value: "maybe"'),
+    ],
+)
+def test_a_wrong_parameter_is_not_waited_for(parameter: str, words: str) -> None:
+    """What the client library refuses is bad configuration, not a server that is away; the password is not shown."""
+    with pytest.raises(ConfigurationError, match="MARKETFEED_DSN: ") as raised:
+        connect(f"postgresql://u:hunter2@127.0.0.1:1/db?{parameter}", "test")
+    assert words in str(raised.value)
+    assert "hunter2" not in str(raised.value)
+
+
+def test_several_servers_may_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list of hosts with ports, or with a default one, is a DSN like any other."""
+    monkeypatch.setattr(psycopg2, "connect", lambda **parameters: parameters)
+    for dsn in ("postgresql://u@a:5432,b:5433/d", "postgresql://u@a,b:5433/d", "postgresql:///d?host=/var/run"):
+        connect(dsn, "test")
+
+
 def test_an_unreachable_server_is_unavailable() -> None:
     """A closed port is something to wait for, and the message keeps the password to itself."""
     with pytest.raises(Unavailable) as raised:
