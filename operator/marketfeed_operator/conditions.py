@@ -31,14 +31,14 @@ NEEDED = ("TopicsReady", "IngestReady", "SinksReady", "AnalyticsReady", "DataFlo
 Complete is not among them: a gap of an hour ago is a fact about the data, and nothing that waiting would mend.
 """
 
-PASSING = frozenset({"Reconciling", "Waiting", "Progressing", "Starting", "NotSampled", "Updating"})
+PASSING = frozenset({"Reconciling", "Waiting", "Progressing", "Starting", "NotRunning", "NotSampled", "Updating"})
 """Reasons that go away by themselves; any other explains more."""
 
 LONGEST_MESSAGE = 1024
 
 Status = Literal["True", "False", "Unknown"]
 
-_FIGURES = re.compile(r"\d+(?:\.\d+)?")
+_FIGURES = re.compile(r"(?<![\w-])\d+(?:\.\d+)?(?=\s?(?:ms|s|min|h|%)?\b)(?![-:/@])")  # not those of names
 
 
 @dataclass(frozen=True, slots=True)

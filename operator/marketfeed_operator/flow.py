@@ -82,8 +82,7 @@ def data_flowing(observed: Observed, outcome: Outcome, plan: Plan, old: Mapping[
     if plan.suspended:
         return Condition("DataFlowing", "False", "Suspended", "spec.suspend is true")
     before = of(old, "DataFlowing") or {}
-    known = before.get("status") in ("True", "False")
-    flows = [(shard.name, _shard(observed, outcome, shard.name, now, known=known)) for shard in plan.shards]
+    flows = [(shard.name, _shard(observed, outcome, shard.name, now)) for shard in plan.shards]
     for status in ("False", "Unknown"):
         bad = [(name, flow) for name, flow in flows if flow.status == status]
         if bad:
@@ -144,12 +143,12 @@ def reason_of(problem: str) -> str:
     return next((reason for words, reason in _REASONS if words in lowered), "NotHealthy")
 
 
-def _shard(observed: Observed, outcome: Outcome, name: str, now: datetime, *, known: bool) -> _Flow:
+def _shard(observed: Observed, outcome: Outcome, name: str, now: datetime) -> _Flow:
     flows = [_sample(sample) for sample in _current(samples_of(observed, name), now)]
     best = min(flows, key=lambda flow: _BEST_FIRST.index(flow.status), default=None)
     if best is not None and (best.status == "True" or not _taking_over(outcome, name)):
         return best
-    if known and not _taking_over(outcome, name) and not running(pods_of(observed, name)):
+    if not _taking_over(outcome, name) and not running(pods_of(observed, name)):
         return _Flow("False", "NotRunning", "no ingestor runs")
     return _Flow(None, "NotSampled", "it has not been asked yet")
 

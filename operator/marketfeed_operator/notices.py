@@ -100,9 +100,10 @@ def _data(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Notice]:
     if flip is None:
         return
     before, after = flip
-    if _bad(after):
-        verb = "DataStopped" if before.get("status") == "True" else after["reason"]
-        yield _notice("Warning", verb, f"{after['reason']}: {after['message']}")
+    if before.get("status") == "True" and after["status"] == "False" and after["reason"] != "Suspended":
+        yield _notice("Warning", "DataStopped", f"{after['reason']}: {after['message']}")
+    elif _bad(after):
+        yield _notice("Warning", after["reason"], after["message"])
     elif after["status"] == "True" and before.get("status") != "True":
         yield _notice("Normal", "DataFlowing", after["message"])
 

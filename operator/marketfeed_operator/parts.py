@@ -26,6 +26,7 @@ from marketfeed_operator.objects import (
 from marketfeed_operator.observed import Observed
 from marketfeed_operator.outcome import Outcome
 from marketfeed_operator.plan import Plan
+from marketfeed_operator.spark import STARTED_AGAIN
 from marketfeed_operator.workloads import Workload, missing_secret, workload
 
 _STOPPED = "spec.suspend is true"
@@ -113,12 +114,14 @@ def _condition(type_: str, causes: Sequence[Named], good: str) -> Condition:
     what, cause = min(causes, key=lambda named: named[1].reason in PASSING)
     more = f" (and {len(causes) - 1} more)" if len(causes) > 1 else ""
     message = f"{what}: {cause.message}{more}" if what else f"{cause.message}{more}"
-    return Condition(type_, "False", cause.reason, message, quotes=True)
+    # How far something has come, and how often it was tried, are worth a write.
+    quotes = cause.reason not in PASSING and STARTED_AGAIN not in message
+    return Condition(type_, "False", cause.reason, message, quotes)
 
 
 def _general(secret: Cause | None, refusals: Sequence[Cause]) -> list[Named]:
     """Return what concerns a whole part, not one of its workloads."""
-    return [("", cause) for cause in ([] if secret is None else [secret], *refusals) if isinstance(cause, Cause)]
+    return [("", cause) for cause in (*([] if secret is None else [secret]), *refusals)]
 
 
 def _refusals(observed: Observed, outcome: Outcome, component: str) -> list[Cause]:
