@@ -221,11 +221,9 @@ class Cluster:
         path = kind.path(metadata.get("namespace"), metadata["name"])
         return await self._apply("apply", kind, path, manifest, manager=manager, force=force)
 
-    async def apply_status(
-        self, kind: Kind, namespace: str, name: str, status: Mapping[str, Any], *, uid: str | None = None
-    ) -> Manifest:
-        """Make `status` the whole of what we say of an object; raises Conflict if it is not the one with `uid`."""
-        metadata = {"name": name, "namespace": namespace} | ({"uid": uid} if uid else {})
+    async def apply_status(self, kind: Kind, namespace: str, name: str, status: Mapping[str, Any]) -> Manifest:
+        """Make `status`, which is not empty, all that we say of an object's status; NotFound where there is none."""
+        metadata = {"name": name, "namespace": namespace}
         body = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, "status": status}
         path = kind.path(namespace, name, "status")
         return await self._apply("apply_status", kind, path, body, manager=MANAGER, force=True)
