@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import yaml
 
-from controlplane import ControlPlane
+from controlplane import ControlPlane, crds
+from controlplane.install import install
 from helpers import wait_until
 from marketfeed_operator.models import MarketFeed
 from marketfeed_operator.objects import KAFKA_TOPIC_V1BETA2, MANAGER, Manifest
 from marketfeed_operator.render.quantities import canonical
-from marketfeed_operator.spec import parse
+from marketfeed_operator.spec import load, parse
 from rendered_objects import EVERYTHING, of_kind, rendered, without
 
 HERE = Path(__file__).parent
@@ -141,6 +142,17 @@ def test_the_job_may_do_what_a_driver_does_and_ingestors_nothing(
         ("services", "get", "configmaps"),
     ):
         assert not may(account, verb, resource)
+
+
+def test_topics_are_accepted_by_a_strimzi_that_serves_v1_alone(own_control_plane: ControlPlane) -> None:
+    """The newest definition takes the same topics, names that are no resource names included, and stores them so."""
+    install(own_control_plane, [crds.kafka_topic("v1")])
+    own_control_plane.kubectl("create", "namespace", "kafka")
+    feed = load((EXAMPLES / "binance-spot.yaml").read_text(), "binance-spot.yaml")
+    topics = of_kind(rendered(feed), "KafkaTopic")
+    apply(own_control_plane, *topics)
+    assert [line for item in topics for line in differences(item, fetch(own_control_plane, item))] == []
+    assert [item["spec"].get("topicName") for item in topics] == [None, "binance.book_ticker", None]
 
 
 def test_quantities_are_stored_as_they_are_predicted(control_plane: ControlPlane, namespace: str) -> None:
