@@ -28,6 +28,7 @@ NOT_FOUND, CONFLICT, GONE = 404, 409, 410
 _WATCH_S = 240
 _PAUSE_S = 0.5  # between two attempts to list what cannot be listed
 _RETRY_S = 0.5
+TLS_CLOSE_S = 0.1  # aiohttp does not wait for the ends of TLS connections, and its loop is about to be closed
 
 _log = logging.getLogger("standins")
 
@@ -83,6 +84,7 @@ class Api:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=_WATCH_S + 30)
         async with aiohttp.ClientSession(headers=headers, connector=connector, timeout=timeout) as session:
             yield cls(cluster["server"], session)
+        await asyncio.sleep(TLS_CLOSE_S)
 
     async def request(
         self, method: str, path: str, body: Any = None, *, content_type: str = JSON, **query: str
@@ -122,9 +124,12 @@ class Api:
         async with self._session.get(self._url + path, params=query, read_bufsize=2**24) as answer:
             if answer.status >= 400:
                 await self._read(answer)
-            async for line in answer.content:
-                event = json.loads(line)
-                yield event["type"], event["object"]
+            try:
+                async for line in answer.content:
+                    event = json.loads(line)
+                    yield event["type"], event["object"]
+            finally:
+                abort(answer)
 
     @staticmethod
     async def _read(answer: aiohttp.ClientResponse) -> Object:
@@ -247,6 +252,12 @@ class WorkQueue:
             self._room.release()
         if again_s is not None:
             self.add(key, max(0.0, again_s))
+
+
+def abort(answer: aiohttp.ClientResponse) -> None:
+    """Break the connection of an answer that goes on for ever, without a farewell that nobody waits for."""
+    if answer.connection is not None and answer.connection.transport is not None:
+        answer.connection.transport.abort()
 
 
 def current_context(kubeconfig: Path) -> tuple[Object, Object]:

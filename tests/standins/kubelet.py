@@ -77,6 +77,7 @@ class Kubelet(StandIn):
         self._web = web.Server(self._answer, access_log=None)
         self._by_address: dict[str, Life] = {}
         self._addresses = itertools.count(256)
+        self.mirrors()  # empty ones: it may be commanded before it starts
 
     # -- what tests command ------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ import aiohttp
 import yaml
 from aiohttp import web
 
-from standins.api import current_context, tls_context
+from standins.api import TLS_CLOSE_S, abort, current_context, tls_context
 from standins.background import Background, Wait
 
 _HOP = frozenset(
@@ -233,6 +233,7 @@ class FaultProxy(Background):
             await wait()
             await self._act("", _cut)
             await runner.cleanup()
+        await asyncio.sleep(TLS_CLOSE_S)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         rule = self._rule(request)
@@ -297,6 +298,7 @@ class FaultProxy(Background):
         except (aiohttp.ClientError, ConnectionError):
             watch.transport.abort()
         finally:
+            abort(answer)
             self._state.watches.remove(watch)
         return response
 

@@ -41,6 +41,7 @@ class SparkOperator(StandIn):
         self._changed_specs: set[Key] = set()
         self._refusals: dict[str, str] = {}
         self._misses = 0
+        self.mirrors()  # empty ones: it may be commanded before it starts
 
     # -- what tests command ------------------------------------------------------------------------------------------
 

@@ -1,10 +1,9 @@
 """Plays Strimzi's Topic Operator on the KafkaTopics of one namespace, with topics that exist in memory only.
 
-True to life: which label is needed, the finalizer, the conditions and their words, that the oldest of two resources for
-one topic wins *and that deleting the other one deletes the topic all the same*, that a paused one is deleted like any
-other, that a full pass comes every `pass_s`. Not so: no batches,
-no configuration is refused.
-`Broker.on_change` is the place to create the topics in a real broker.
+True to life: which label is needed, the finalizer, the conditions and their words, that the oldest of two resources
+for one topic wins *and that deleting the other one, if it ever got the finalizer, deletes the topic all the same*,
+that a paused one is deleted like any other, that a full pass comes every `pass_s`. Not so: no batches, no
+configuration is refused. `Broker.on_change` is the place to create the topics in a real broker.
 """
 
 from __future__ import annotations
@@ -90,6 +89,7 @@ class TopicOperator(StandIn):
             deletes,
         )
         self._version = "v1"
+        self.mirrors()  # empty ones: it may be commanded before it starts
 
     # -- what tests command ------------------------------------------------------------------------------------------
 
