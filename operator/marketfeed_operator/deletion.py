@@ -194,14 +194,19 @@ def _leave(topic: Manifest, uid: str) -> Step:
 
 
 def _gone(topic: Manifest, now: datetime) -> Step:
+    """Say how the deletion goes: not done while a finalizer is there, so that a hanging one is told of."""
     metadata = topic["metadata"]
-    if _since_s(metadata["deletionTimestamp"], now) < ANSWER_S or not metadata.get("finalizers"):
-        return Step(Action.GONE, f"{_name(topic)} is being deleted", done=True)
+    finalizers = metadata.get("finalizers") or ()
+    waited_s = _since_s(metadata["deletionTimestamp"], now)
+    if waited_s < ANSWER_S or not finalizers:
+        look_again_s = ANSWER_S - waited_s if finalizers else None
+        sentence = f"{_name(topic)} is being deleted"
+        return Step(Action.GONE, sentence, done=not finalizers, look_again_s=look_again_s)
     sentence = (
-        f"{_name(topic)} hangs in its deletion: no topic operator takes away {', '.join(metadata['finalizers'])}; "
+        f"{_name(topic)} hangs in its deletion: no topic operator takes away {', '.join(finalizers)}; "
         "start Strimzi's topic operator, or remove the finalizer by hand"
     )
-    return Step(Action.GONE, sentence, done=True)
+    return Step(Action.GONE, sentence)
 
 
 def _let_go_by_strimzi(topic: Manifest) -> bool:
