@@ -146,6 +146,8 @@ def differing(desired: Any, live: Any, path: tuple[str, ...] = ()) -> Iterator[t
 
     A path's parts are field names, keys of list items (`containers`, `ingestor`) and indices.
     """
+    if type(desired) is str and desired == live:
+        return  # most leaves are texts as they should be
     if isinstance(desired, Mapping) and (desired or path[-1:] in _KEPT_WHEN_EMPTY):
         yield from _differing_map(desired, live, path)
     elif isinstance(desired, list | tuple) and desired:
@@ -196,7 +198,7 @@ def _same(desired: Any, live: Any, path: tuple[str, ...]) -> bool:
 
 
 def _is_quantity(path: tuple[str, ...]) -> bool:
-    return any(name in _QUANTITY for name in path[-1:]) or any(name in _QUANTITIES for name in path[-2:-1])
+    return bool(path) and (path[-1] in _QUANTITY or (len(path) > 1 and path[-2] in _QUANTITIES))
 
 
 def _apply(manifest: Manifest, observed: Observed, uid: str) -> Apply | None:
