@@ -18,12 +18,6 @@ from standins import Standins
 from standins.topic_operator import FINALIZER, Topic
 
 WAIT_S = 10.0
-RESTRICTED = {
-    "runAsNonRoot": True,
-    "allowPrivilegeEscalation": False,
-    "capabilities": {"drop": ["ALL"]},
-    "seccompProfile": {"type": "RuntimeDefault"},
-}
 
 
 class Cluster:
