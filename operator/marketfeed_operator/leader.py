@@ -31,7 +31,7 @@ _LOOKS = 5  # of one who waits, in one duration, and at least one a second
 _LOOK_EVERY_S = 1.0
 
 
-def _now_s() -> float:
+def now_s() -> float:
     """Return a clock that also counts while the process is stopped or the machine sleeps, s."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
@@ -50,7 +50,7 @@ class Leadership:
         *,
         identity: str,
         lease_s: float = 10.0,
-        clock: Callable[[], float] = _now_s,
+        clock: Callable[[], float] = now_s,
         metrics: OperatorMetrics | None = None,
     ) -> None:
         self._cluster = cluster

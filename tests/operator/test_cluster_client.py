@@ -178,12 +178,16 @@ def test_a_status_is_whole_and_leaves_the_spec_alone(control_plane: ControlPlane
 
 
 def test_a_deletion_is_meant_for_one_object(control_plane: ControlPlane, namespace: str) -> None:
-    """With another uid nothing is deleted; with the right one it is gone; twice is fine."""
+    """With another uid or version nothing is deleted; with the right ones it is gone; twice is fine."""
 
     async def scenario(c: Cluster) -> None:
-        uid = (await c.apply(_map(namespace), CONFIG_MAP))["metadata"]["uid"]
+        made = (await c.apply(_map(namespace), CONFIG_MAP))["metadata"]
+        uid, version = made["uid"], made["resourceVersion"]
         with pytest.raises(Conflict):
             await c.delete(CONFIG_MAP, namespace, "it", uid=NO_UID)
+        await c.patch(CONFIG_MAP, namespace, "it", {"data": {"x": "2"}})
+        with pytest.raises(Conflict):
+            await c.delete(CONFIG_MAP, namespace, "it", uid=uid, resource_version=version)
         assert await c.get(CONFIG_MAP, namespace, "it") is not None
         await c.delete(CONFIG_MAP, namespace, "it", uid=uid)
         assert await c.get(CONFIG_MAP, namespace, "it") is None
