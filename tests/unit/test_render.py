@@ -256,6 +256,7 @@ def test_a_suspended_feed_runs_nothing_and_keeps_everything_else() -> None:
 def test_topics_are_shared_by_feeds_and_claimed_by_each() -> None:
     """Nothing but the claim says whose a topic is; what becomes of it is an annotation."""
     topic = named(objects_with({}), "KafkaTopic", "binance.trades")
+    assert topic["metadata"]["labels"].pop(CLAIM_PREFIX + UID).endswith("spot")
     assert topic["metadata"] == {
         "name": "binance.trades",
         "namespace": "kafka",
@@ -264,7 +265,6 @@ def test_topics_are_shared_by_feeds_and_claimed_by_each() -> None:
             "app.kubernetes.io/name": "marketfeed",
             "app.kubernetes.io/component": "topic",
             "strimzi.io/cluster": "kafka",
-            CLAIM_PREFIX + UID: "spot",
         },
         "annotations": {POLICY: "Retain"},
     }
