@@ -24,9 +24,9 @@ USER = f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"
 SOON_S = 30.0
 
 
-def install_operator(plane: ControlPlane) -> None:
+def install_operator(plane: ControlPlane, account: str = ACCOUNT) -> None:
     """Make the operator's namespace, service account and roles."""
-    plane.kubectl("apply", "-f", "-", input=yaml.safe_dump_all([_namespace(), *rbac.manifests(ACCOUNT, NAMESPACE)]))
+    plane.kubectl("apply", "-f", "-", input=yaml.safe_dump_all([_namespace(), *rbac.manifests(account, NAMESPACE)]))
 
 
 def _namespace() -> Mapping[str, Any]:
@@ -43,6 +43,12 @@ class OperatorProcess(Service):
     @property
     def log(self) -> str:
         return self._log.read_text()
+
+    def exit_code(self, timeout_s: float = SOON_S) -> int:
+        """Wait until it has ended by itself; return its exit code."""
+        wait_until(lambda: not self._tied.running(), timeout_s, f"{self.name} to end by itself")
+        self._told_to_end = True
+        return int(self._tied._process.returncode)
 
     def leads(self) -> bool:
         """Tell whether this replica holds the lease."""

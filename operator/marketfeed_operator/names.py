@@ -72,3 +72,8 @@ def topic_resource(topic: str) -> str:
 def _lettered(name: str) -> str:
     """Return a name that begins with a letter, as services and streaming jobs must."""
     return f"mf-{name}" if name[0].isdigit() else name
+
+
+def claim(namespace: str, feed: str) -> str:
+    """Return the value of the label by which a feed claims a topic: its namespace, `_` and its name."""
+    return bounded(f"{namespace}_{feed}")

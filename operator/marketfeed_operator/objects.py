@@ -28,7 +28,7 @@ UID_LABEL = f"{GROUP}/feed-uid"
 SHARD_LABEL = f"{GROUP}/shard"
 SINK_LABEL = f"{GROUP}/sink"
 CLAIM_PREFIX = f"claim.{GROUP}/"
-"""Label of an object that several feeds may want: one for each feed, `claim.marketfeed.dev/<uid>: <name>`."""
+"""Label of what several feeds may want, one for each feed: `claim.marketfeed.dev/<uid>: <namespace>_<name>`."""
 
 APPLIED = f"{GROUP}/applied"
 """Annotation: hash of what we applied last. It tells what we no longer want apart from what others added."""
@@ -140,10 +140,10 @@ def annotations_of(manifest: Manifest) -> Mapping[str, str]:
 
 
 def claims_of(manifest: Manifest) -> dict[str, str]:
-    """Return the feeds that want this object, uid → name."""
+    """Return the feeds that want this object, uid → namespace/name (cut, with a hash, where both are long)."""
     return {
-        label.removeprefix(CLAIM_PREFIX): name
-        for label, name in labels_of(manifest).items()
+        label.removeprefix(CLAIM_PREFIX): feed.replace("_", "/", 1)
+        for label, feed in labels_of(manifest).items()
         if label.startswith(CLAIM_PREFIX)
     }
 

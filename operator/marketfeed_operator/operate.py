@@ -21,6 +21,7 @@ from marketfeed.logs import configure, logger
 from marketfeed.server import Pulse, Server
 from marketfeed.service_command import ServiceCommand
 from marketfeed_operator.cluster import Cluster
+from marketfeed_operator.direct import Topics
 from marketfeed_operator.health import Progress
 from marketfeed_operator.leader import Leadership
 from marketfeed_operator.metrics import OperatorMetrics
@@ -55,16 +56,19 @@ class Operator:
         self.progress.figures = self._figures
         self._secrets = SecretVersions(cluster, self._store, self._queue.add)
         self._sampler = Sampler(self._store, metrics, settings.sample_s, self._queue.add)
+        defaults = Defaults(bootstrap_servers=settings.bootstrap_servers)
+        self._direct = Topics(cluster, self._store, defaults, self._queue.add)
         tools = Tools(
             cluster=cluster.guarded_by(leadership.guard),
+            direct=self._direct,
             store=self._store,
             secrets=self._secrets,
             metrics=metrics,
             installation=_installation(settings),
-            defaults=Defaults(bootstrap_servers=settings.bootstrap_servers),
+            defaults=defaults,
             status_s=settings.status_s,
         )
-        self._workers = Workers(tools, self._queue, self._sampler, self.progress)
+        self._workers = Workers(tools, self._queue, self._sampler, self.progress, settings.namespaces)
         self._mirror = Mirror(
             settings,
             cluster,
@@ -92,6 +96,7 @@ class Operator:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._mirror.stop()
+            await self._direct.stop()
             await self._leadership.release()
         for task in done:
             task.result()

@@ -18,6 +18,7 @@ from marketfeed.exchanges import venue
 from marketfeed.logs import logger
 from marketfeed_operator import changes, deletion, diff, handover, spark, status
 from marketfeed_operator.cluster import Cluster
+from marketfeed_operator.direct import Topics
 from marketfeed_operator.errors import Conflict, Forbidden, Invalid, NotFound
 from marketfeed_operator.metrics import OperatorMetrics
 from marketfeed_operator.models import MarketFeed
@@ -71,6 +72,7 @@ class Tools:
     cluster: Cluster
     store: Store
     secrets: SecretVersions
+    direct: Topics
     metrics: OperatorMetrics
     installation: Installation
     defaults: Defaults
@@ -110,6 +112,7 @@ class _Pass:
 
     async def _carry_out(self, feed: MarketFeed, made: Plan) -> Again:
         await self._tools.secrets.need(self._name, _secrets(made))
+        self._tools.direct.need(self._name, self._body, feed, made)
         observed = self._observe(_secrets(made))
         moves = _moves(made, observed, self._uid)
         wanted, verdict = self._render(feed, made, observed, moves.holdings)
@@ -261,11 +264,9 @@ class _Pass:
         if new == old:
             return
         try:
-            made = await tools.cluster.apply_status(
-                MARKETFEED, self._name.namespace, self._name.name, new, uid=self._uid
-            )
-        except (Conflict, NotFound):
-            return  # deleted in the meantime, or made again: the watch will say so
+            made = await tools.cluster.apply_status(MARKETFEED, self._name.namespace, self._name.name, new)
+        except NotFound:
+            return  # deleted in the meantime: the watch will say so
         store.put(made)
         for notice in status.transitions(old, new):
             await tools.cluster.event(MARKETFEED, self._name.namespace, self._name.name, self._uid, notice)

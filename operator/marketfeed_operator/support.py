@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import get_args, get_type_hints
 
 from marketfeed.settings import ConsumerSettings
-from marketfeed_operator.models import MarketFeed
+from marketfeed_operator.models import Ingest, MarketFeed
 from marketfeed_operator.problems import Problem
 
 _CONSUMED: tuple[str, ...] = get_args(get_type_hints(ConsumerSettings)["sink_type"])
@@ -43,8 +43,13 @@ def _sinks(feed: MarketFeed) -> Iterator[Problem]:
 
 def ignored(feed: MarketFeed) -> tuple[str, ...]:
     """Return a sentence for each setting that has no effect."""
-    ingest = feed.spec.ingest.model_fields_set
-    found = [f"spec.ingest.{name} has no effect in this version" for field, name in _INGEST if field in ingest]
+    # By value: an API server writes every default out, and then all fields are set.
+    ingest, usual = feed.spec.ingest, Ingest()
+    found = [
+        f"spec.ingest.{name} has no effect in this version"
+        for field, name in _INGEST
+        if getattr(ingest, field) != getattr(usual, field)
+    ]
     found.extend(
         f"sink {sink.name}: retention and compressAfter have no effect in this version"
         for sink in feed.spec.sinks

@@ -5,7 +5,7 @@ What does not live here: what is done for one feed (reconcile), and where change
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,13 +42,32 @@ class Topic:
         return str(self.key)
 
 
-Work = FeedName | Topic
+@dataclass(frozen=True, slots=True)
+class Left:
+    """Work on what a feed that is gone may have left outside the cluster."""
+
+    uid: str
+
+    def __str__(self) -> str:
+        return f"what feed {self.uid} left"
+
+
+Work = FeedName | Topic | Left
 
 
 class Workers:
     """The queue and those who work on it."""
 
-    def __init__(self, tools: Tools, queue: WorkQueue[Work], sampler: Sampler, progress: Progress) -> None:
+    def __init__(
+        self,
+        tools: Tools,
+        queue: WorkQueue[Work],
+        sampler: Sampler,
+        progress: Progress,
+        namespaces: Sequence[str],
+    ) -> None:
+        """Look after the feeds of these namespaces, of all when there is none."""
+        self._namespaces = frozenset(namespaces)
         self._tools = tools
         self._store = tools.store
         self._metrics = tools.metrics
@@ -56,6 +75,7 @@ class Workers:
         self._sampler = sampler
         self._progress = progress
         self._policies: dict[str, str] = {}  # deletion policies of feeds that were seen to go, by uid
+        self._left: dict[str, tuple[FeedName, Manifest]] = {}  # those feeds, as they were last
 
     # Whom it concerns
 
@@ -87,6 +107,8 @@ class Workers:
                 self._queue.add(Topic(key), urgent=True)
         self._store.forget_feed(uid)
         self._tools.secrets.forget(name)
+        self._left[uid] = (name, feed)
+        self._queue.add(Left(uid))
         self._queue.forget(name)
         _log.info("feed_deleted", namespace=name.namespace, name=name.name, policy=policy)
 
@@ -99,8 +121,16 @@ class Workers:
                 self._queue.add(Topic(key_of(topic)))
 
     def _orphaned(self, topic: Manifest) -> list[str]:
-        """Return the uids that claim a topic and that no feed bears."""
-        return [uid for uid in claims_of(topic) if self._store.named(uid) is None]
+        """Return the uids that claim a topic and that no feed bears, of feeds that were ours to look after."""
+        return [
+            uid
+            for uid, feed in claims_of(topic).items()
+            if self._store.named(uid) is None and (uid in self._policies or self._is_ours(feed))
+        ]
+
+    def _is_ours(self, feed: str) -> bool:
+        """Tell whether a claim is of a feed in a namespace that we look after; other operators may share our topics."""
+        return not self._namespaces or feed.partition("/")[0] in self._namespaces
 
     # The work
 
@@ -118,7 +148,7 @@ class Workers:
     async def _do(self, work: Work) -> None:
         try:
             with self._metrics.reconcile_seconds.time():
-                again = await (self._let_go(work.key) if isinstance(work, Topic) else reconcile(work, self._tools))
+                again = await self._dispatch(work)
         except (NotLeader, LostLeadership):
             raise
         except ApiError as error:
@@ -130,6 +160,16 @@ class Workers:
             self._metrics.reconciles.labels("ok").inc()
             self._queue.forget(work)
             self._look_again(work, again)
+
+    async def _dispatch(self, work: Work) -> Again:
+        match work:
+            case Topic(key):
+                return await self._let_go(key)
+            case Left(uid):
+                name, feed = self._left.pop(uid)
+                self._tools.direct.remove(name, feed)
+                return Again()
+        return await reconcile(work, self._tools)
 
     def _put_off(self, work: Work, kind: str, reason: str) -> None:
         self._metrics.reconciles.labels("error").inc()

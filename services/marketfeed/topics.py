@@ -71,13 +71,14 @@ class Outcome:
     created: tuple[str, ...] = ()
     grown: tuple[str, ...] = ()  # now have as many partitions as are wanted
     retained: tuple[str, ...] = ()  # now keep their records for as long as is wanted
+    held: tuple[str, ...] = ()  # keep their records for longer than is wanted, as they did before
 
 
-def reconcile(kafka: KafkaSettings, topics: Sequence[Topic]) -> Outcome:
+def reconcile(kafka: KafkaSettings, topics: Sequence[Topic], *, shorten: bool = False) -> Outcome:
     """Make topics as they are wanted: create them, add partitions, set how long records are kept; nothing else.
 
-    More partitions or replicas than are wanted stay. A shorter retention is set like a longer one, and costs records:
-    whoever calls this has decided it. `retention_ms` None leaves what there is.
+    More partitions or replicas than are wanted stay. A shorter retention costs records, so it is only set when whoever
+    calls this has decided so: `shorten`. `retention_ms` None leaves what there is.
 
     Raises ConfigurationError, before anything is done, when a topic has fewer replicas than are wanted, and when the
     broker refuses what is asked; Unavailable when no broker answers, or when a topic is still being made.
@@ -86,12 +87,13 @@ def reconcile(kafka: KafkaSettings, topics: Sequence[Topic]) -> Outcome:
     found = _found(client, kafka, topics)
     there = [(topic, found[topic.name]) for topic in topics if topic.name in found]
     _check_reconcilable(there)
+    other = [(want, have) for want, have in there if want.retention_ms not in (None, have.retention_ms)]
+    held = [want.name for want, have in other if not shorten and _shorter(want.retention_ms, have.retention_ms)]
     return Outcome(
         created=tuple(_create(client, kafka, [topic for topic in topics if topic.name not in found])),
         grown=tuple(_grow(client, kafka, [want for want, have in there if have.partitions < want.partitions])),
-        retained=tuple(
-            _retain(client, kafka, [want for want, have in there if want.retention_ms not in (None, have.retention_ms)])
-        ),
+        retained=tuple(_retain(client, kafka, [want for want, _ in other if want.name not in held])),
+        held=tuple(held),
     )
 
 

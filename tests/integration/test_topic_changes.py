@@ -68,16 +68,24 @@ def test_the_retention_is_set_and_nothing_else(kafka_settings: KafkaSettings, wa
     (foreign,) = client.incremental_alter_configs([resource]).values()
     foreign.result(SOON_S)
     other = replace(wanted, retention_ms=retention_ms)
-    assert topics.reconcile(kafka_settings, [other]) == Outcome(retained=(wanted.name,))
+    assert topics.reconcile(kafka_settings, [other], shorten=True) == Outcome(retained=(wanted.name,))
     wait_until(lambda: found(kafka_settings, wanted.name) == other, SOON_S, "the retention")
     (config,) = client.describe_configs([ConfigResource(ResourceType.TOPIC, wanted.name)]).values()
     assert config.result(SOON_S)["segment.bytes"].value == "1048576"
 
 
+def test_records_are_not_thrown_away_unasked(kafka_settings: KafkaSettings, wanted: Topic) -> None:
+    """A shorter retention is told and not set, unless the caller says that it may be."""
+    outcome = topics.reconcile(kafka_settings, [replace(wanted, retention_ms=DAY_MS)])
+    assert outcome == Outcome(held=(wanted.name,))
+    assert found(kafka_settings, wanted.name) == wanted
+
+
 def test_several_topics_are_several_changes(kafka_settings: KafkaSettings, wanted: Topic) -> None:
     """One call creates one topic, grows another and changes how long its records are kept, and says which is which."""
     new = Topic(f"{wanted.name}.new", 1, 1, None)
-    outcome = topics.reconcile(kafka_settings, [replace(wanted, partitions=3, retention_ms=DAY_MS), new])
+    other = replace(wanted, partitions=3, retention_ms=DAY_MS)
+    outcome = topics.reconcile(kafka_settings, [other, new], shorten=True)
     assert outcome == Outcome(created=(new.name,), grown=(wanted.name,), retained=(wanted.name,))
 
 

@@ -12,7 +12,12 @@ import pytest
 
 from controlplane import ControlPlane, binaries, crds
 from controlplane.install import install, own
+from helpers import wait_until
 from marketfeed.errors import MarketfeedError
+from operators import SOON_S, Feeds, OperatorProcess, install_operator
+from operators import operator as operator_process
+from replicas import KAFKA, REPLICAS
+from standins.runner import Standins
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -57,6 +62,29 @@ def own_control_plane() -> Iterator[ControlPlane]:
         yield plane
 
 
+@pytest.fixture(scope="session")
+def quiet_control_plane() -> Iterator[ControlPlane]:
+    """Start a second control plane for the tests that run operators of their own: no other one works there.
+
+    Two service accounts may be an operator; nodes and Strimzi are away until a test starts stand-ins.
+    """
+    with tempfile.TemporaryDirectory(prefix="marketfeed-test-") as folder, ControlPlane(Path(folder)) as plane:
+        install(plane, [*own(), *crds.third_party()])
+        for account in REPLICAS:
+            install_operator(plane, account)
+        plane.kubectl("create", "namespace", KAFKA)
+        yield plane
+
+
+@pytest.fixture
+def quiet_feeds(quiet_control_plane: ControlPlane) -> Iterator[Feeds]:
+    """Return the feeds of a namespace of this test's own there; they are deleted afterwards, topics included."""
+    with _namespace(quiet_control_plane, "quiet") as name:
+        made = Feeds(quiet_control_plane, name, KAFKA)
+        made.secret()
+        yield made
+
+
 @pytest.fixture
 def namespace(control_plane: ControlPlane) -> Iterator[str]:
     """Return a namespace that no other test has; its deletion is asked for afterwards, and not waited for."""
@@ -69,3 +97,32 @@ def kafka_namespace(control_plane: ControlPlane) -> Iterator[str]:
     """Return a second namespace of this test, for the KafkaTopics of a feed whose cluster lives elsewhere."""
     with _namespace(control_plane, "kafka") as name:
         yield name
+
+
+@pytest.fixture(scope="session")
+def standins(control_plane: ControlPlane) -> Iterator[Standins]:
+    """Run the nodes, the Spark operator and the topic operator (of namespace kafka) that all tests share."""
+    control_plane.kubectl("create", "namespace", KAFKA)
+    with Standins(control_plane.kubeconfig, topic_namespace=KAFKA) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def operator(control_plane: ControlPlane, standins: Standins) -> Iterator[OperatorProcess]:
+    """Run the operator that looks after every namespace, for all tests that need none of their own."""
+    del standins
+    install_operator(control_plane)
+    with tempfile.TemporaryDirectory(prefix="marketfeed-test-") as folder:
+        with operator_process(control_plane, Path(folder)) as process:
+            wait_until(process.leads, SOON_S, "the operator to lead")
+            yield process
+            process.assert_alive()
+
+
+@pytest.fixture
+def feeds(control_plane: ControlPlane, operator: OperatorProcess, namespace: str) -> Feeds:
+    """Return the feeds of this test's namespace, with the secret that they name; their topics are in kafka."""
+    operator.assert_alive()
+    made = Feeds(control_plane, namespace, KAFKA)
+    made.secret()
+    return made

@@ -34,7 +34,7 @@ def _kafka_topic(context: Context, kind: Kind, topic: Topic) -> Manifest:
         "labels": {
             **common_labels(COMPONENT_TOPIC),
             _CLUSTER: wanted.cluster,
-            CLAIM_PREFIX + context.owner.uid: context.owner.name,
+            CLAIM_PREFIX + context.owner.uid: names.claim(context.owner.namespace, context.owner.name),
         },
         "annotations": {POLICY: context.feed.spec.deletion_policy},
     }
