@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from marketfeed.errors import MarketfeedError
 from marketfeed.logs import logger
@@ -34,6 +34,7 @@ from marketfeed_operator.store import Change, Store
 from marketfeed_operator.watch import Watched, Watcher, What
 
 _APIS_EVERY_S = 30.0
+_LISTS_MEET_S = 1.0  # lists that come one after the other are followed by one comparison
 _ASK_FIRST_S, _ASK_MAX_S = 0.5, 10.0
 _OURS = f"{MANAGED_BY}={MANAGER}"
 
@@ -65,6 +66,7 @@ class Mirror:
         self._renewed = renewed
         self._watchers: list[Watcher] = []
         self._seen_at: dict[str, float] = {}
+        self._relisted = asyncio.Event()
 
     async def run(self) -> None:
         """Follow the cluster for ever. Raises MarketfeedError when a watch ended by itself."""
@@ -75,10 +77,15 @@ class Mirror:
         _log.info("synced", feeds=len(self._store.feeds()), served=str(self._store.served))
         compared = time.monotonic()
         while True:
-            await self._watch_ended(_APIS_EVERY_S)
+            await self._watch_ended(min(_APIS_EVERY_S, self._settings.resync_s))
+            if self._relisted.is_set():
+                # A watch that begins anew tells what is there, and not what has gone meanwhile.
+                await asyncio.sleep(_LISTS_MEET_S)
+                self._relisted.clear()
+                await self._compare(judge=False)
             await self._look_at_apis()
             if time.monotonic() - compared >= self._settings.resync_s:
-                await self._compare()
+                await self._compare(judge=True)
                 compared = time.monotonic()
 
     async def stop(self) -> None:
@@ -136,8 +143,13 @@ class Mirror:
         return {here: near, there: topics} if topics else {here: near}
 
     async def _watch_ended(self, within_s: float) -> None:
-        """Wait; raise when a watch ends by itself meanwhile."""
-        await asyncio.wait([watcher.ended for watcher in self._watchers], timeout=within_s)
+        """Wait, until a watch has begun anew at the longest; raise when one ends by itself meanwhile."""
+        relisted = asyncio.create_task(self._relisted.wait())
+        ends: list[asyncio.Future[Any]] = [relisted, *(watcher.ended for watcher in self._watchers)]
+        try:
+            await asyncio.wait(ends, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            relisted.cancel()
         for watcher in self._watchers:
             if watcher.ended.done():
                 watcher.ended.result()
@@ -146,6 +158,8 @@ class Mirror:
     def _seen(self, kind: Kind, what: What, manifest: Manifest) -> None:
         """Take what a watch saw."""
         self._seen_at[kind.kind] = time.monotonic()
+        if what == "listed":
+            self._relisted.set()
         manifest = {**manifest, "apiVersion": kind.api_version, "kind": kind.kind}
         change = self._store.drop(manifest) if what == "gone" else self._store.put(manifest)
         if change is not None:
@@ -163,8 +177,11 @@ class Mirror:
             self._store.served = served
             await self._watch()
 
-    async def _compare(self) -> None:
-        """Compare every kind with the API server's list, and let everything be looked at."""
+    async def _compare(self, *, judge: bool) -> None:
+        """Compare every kind with the API server's list, and let everything be looked at.
+
+        `judge`: a watch that has missed something counts as one that misses things.
+        """
         for namespaces, kinds in self._watches().items():
             for watched in kinds:
                 try:
@@ -172,7 +189,8 @@ class Mirror:
                 except ApiError as error:
                     _log.warning("not_compared", kind=watched.kind.kind, reason=str(error))
                     continue
-                self._progress.compared(watched.kind.kind, len(missed))
+                if judge:
+                    self._progress.compared(watched.kind.kind, len(missed))
                 for change in missed:
                     _log.warning("missed", object=str(change.key))
                     self._changed(change)

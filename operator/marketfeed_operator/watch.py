@@ -28,6 +28,8 @@ _SERVER_TIMEOUT_S = 300  # a whole number: it goes into the URL as it is
 _CLIENT_TIMEOUT_S = 310.0
 _CONNECT_TIMEOUT_S = 5.0
 _RECONNECT_BACKOFF_S = 1.0
+_ERROR_BACKOFFS_S = (0.5, 1.0, 2.0, *[3.0] * 40)
+"""Waits between attempts. Short ones, since a watch is blind meanwhile; after two minutes of errors the watch ends."""
 _BATCH_WINDOW_S = 0.02
 _STOP_TIMEOUT_S = 10.0
 
@@ -123,6 +125,7 @@ def _settings(request_timeout_s: float, *, clusterwide: bool) -> kopf.OperatorSe
     settings.networking.request_timeout = request_timeout_s
     settings.networking.connect_timeout = _CONNECT_TIMEOUT_S
     settings.networking.enforce_retry_after = True
+    settings.networking.error_backoffs = _ERROR_BACKOFFS_S
     settings.watching.server_timeout = _SERVER_TIMEOUT_S
     settings.watching.client_timeout = _CLIENT_TIMEOUT_S
     settings.watching.reconnect_backoff = _RECONNECT_BACKOFF_S

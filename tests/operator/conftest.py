@@ -112,11 +112,11 @@ def operator(control_plane: ControlPlane, standins: Standins) -> Iterator[Operat
     """Run the operator that looks after every namespace, for all tests that need none of their own."""
     del standins
     install_operator(control_plane)
-    with tempfile.TemporaryDirectory(prefix="marketfeed-test-") as folder:
-        with operator_process(control_plane, Path(folder)) as process:
-            wait_until(process.leads, SOON_S, "the operator to lead")
-            yield process
-            process.assert_alive()
+    folder = tempfile.TemporaryDirectory(prefix="marketfeed-test-")
+    with folder as name, operator_process(control_plane, Path(name)) as process:
+        wait_until(process.leads, SOON_S, "the operator to lead")
+        yield process
+        process.assert_alive()
 
 
 @pytest.fixture

@@ -93,7 +93,8 @@ def test_an_edit_by_hand_is_undone_and_what_others_add_is_left(feeds: Feeds) -> 
         found = feeds.get("deployment", "spot-consumer-timescale")
         assert found is not None
         labels = found["metadata"]["labels"]
-        return found["spec"]["replicas"] == 1 and labels.get("app.kubernetes.io/managed-by") == "marketfeed-operator"
+        ours = labels.get("app.kubernetes.io/managed-by") == "marketfeed-operator"
+        return ours and found["spec"]["replicas"] == 1
 
     wait_until(healed, HEAL_S, "the edits to be undone", every_s=0.1)
     found = feeds.get("deployment", "spot-consumer-timescale")
@@ -109,13 +110,10 @@ def test_a_symbol_more_changes_a_configmap_and_restarts_nobody(feeds: Feeds) -> 
     generation = _generation(feeds, "spot-ingestor-0")
     feeds.apply(symbols=["BTCUSDT", "ETHUSDT", "BNBUSDT", "SOLUSDT"])
     wait_until(lambda: feeds.status()["symbols"] == 4, SOON_S, "the status to tell of it", every_s=0.2)
-    held = wait_until(
-        lambda: streams if "SOLUSDT@trade" in (streams := _held(feeds, "spot-ingestor-0")) else None,
-        HEAL_S,
-        "the ConfigMap to hold it",
-        every_s=0.1,
+    wait_until(
+        lambda: "SOLUSDT@trade" in _held(feeds, "spot-ingestor-0"), HEAL_S, "the ConfigMap to hold it", every_s=0.1
     )
-    assert len(held) == 8
+    assert len(_held(feeds, "spot-ingestor-0")) == 8
     (after,) = feeds.items("pods", "app.kubernetes.io/component=ingestor")
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
     assert after["metadata"]["annotations"]["marketfeed.dev/streams"]

@@ -22,10 +22,12 @@ def thing(kind: str, name: str, version: int, **metadata: Any) -> dict[str, Any]
 
 
 def feed(version: int = 1, uid: str = "u1") -> dict[str, Any]:
+    """Return the MarketFeed of all these tests."""
     return {**thing("MarketFeed", "spot", version, uid=uid), "spec": {}}
 
 
 def child(version: int = 1, uid: str = "u1") -> dict[str, Any]:
+    """Return its shard."""
     return thing("Deployment", "spot-ingestor-0", version, labels={"marketfeed.dev/feed-uid": uid})
 
 
