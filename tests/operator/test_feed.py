@@ -93,8 +93,7 @@ def test_an_edit_by_hand_is_undone_and_what_others_add_is_left(feeds: Feeds) -> 
         found = feeds.get("deployment", "spot-consumer-timescale")
         assert found is not None
         labels = found["metadata"]["labels"]
-        ours = labels.get("app.kubernetes.io/managed-by") == "marketfeed-operator"
-        return ours and found["spec"]["replicas"] == 1
+        return (labels.get("app.kubernetes.io/managed-by"), found["spec"]["replicas"]) == ("marketfeed-operator", 1)
 
     wait_until(healed, HEAL_S, "the edits to be undone", every_s=0.1)
     found = feeds.get("deployment", "spot-consumer-timescale")
