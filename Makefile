@@ -29,8 +29,8 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 demo: setup ## Run a live feed on this machine (DEMO_FOR=45s ends by itself with the proof)
 	@$(BIN)/marketfeed up $(FEED) $(if $(DEMO_FOR),--for $(DEMO_FOR))
 
-test: setup ## Run every test, on real Kafka and PostgreSQL (started by the tests, on loopback)
-	@$(BIN)/pytest
+test: setup ## Run the tests, on real Kafka and PostgreSQL (started by the tests, on loopback)
+	@$(BIN)/pytest --ignore tests/operator
 
 operator-test: setup ## Run the operator's tests on a real Kubernetes API server (built from Go modules the first time)
 	@$(BIN)/pytest tests/operator

@@ -21,6 +21,7 @@ from pydantic.config import JsonDict
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import PydanticCustomError, core_schema
 
+from marketfeed import durations
 from marketfeed.exchanges import NAMES as EXCHANGES
 
 DURATION = r"^[1-9][0-9]{0,8}(ms|s|m|h|d)$"
@@ -52,8 +53,6 @@ MEANING = {
 }
 """What each pattern means, for people."""
 
-_MILLISECONDS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-
 
 class Duration(str):
     """A length of time as a person writes it, above zero: `250ms`, `2s`, `1m`, `23h`, `7d`."""
@@ -63,17 +62,12 @@ class Duration(str):
     @property
     def milliseconds(self) -> int:
         """Return the length in ms."""
-        number = self.rstrip("dhms")
-        return int(number) * _MILLISECONDS[self.removeprefix(number)]
+        return durations.parse_ms(self)
 
     @classmethod
     def of(cls, milliseconds: int) -> Self:
         """Return the shortest way to write a length of whole ms."""
-        unit = max(
-            (unit for unit, length in _MILLISECONDS.items() if milliseconds % length == 0),
-            key=_MILLISECONDS.__getitem__,
-        )
-        return cls(f"{milliseconds // _MILLISECONDS[unit]}{unit}")
+        return cls(durations.render(milliseconds))
 
     @property
     def seconds(self) -> float:
