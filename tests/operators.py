@@ -68,6 +68,7 @@ def operator(plane: ControlPlane, folder: Path, *, name: str = "operator", **cha
         "lease_s": 4.0,
         "sample_s": 1.0,
         "status_s": 1.0,
+        "analytics_patience_s": 2.0,
         "services_image": "marketfeed/services:test",
         "analytics_image": "marketfeed/analytics:test",
         "http": HttpSettings(host="127.0.0.1", port=0),
@@ -139,6 +140,10 @@ class Feeds:
             self.plane.kubectl(f"--namespace={namespace or self.namespace}", *arguments).stdout
         )["items"]
         return found
+
+    def gone(self, kind: str, selector: str = "", namespace: str | None = None) -> None:
+        """Wait until there is no object of a kind that the labels select."""
+        wait_until(lambda: not self.items(kind, selector, namespace), SOON_S, f"the {kind} to go", every_s=0.2)
 
     def status(self, name: str = "spot") -> dict[str, Any]:
         """Return a feed's status."""

@@ -67,7 +67,7 @@ class Store:
         manifest = _lean(manifest)
         key = key_of(manifest)
         old = self._objects.get(key)
-        if old is not None and version(old) >= version(manifest):
+        if old is not None and not _supersedes(manifest, old):
             return None
         self._forget(key)
         self._objects[key] = manifest
@@ -165,6 +165,13 @@ def version(manifest: Manifest) -> int:
     """Return the resourceVersion as the number that the API promises it to be (Kubernetes 1.35, KEP-5504)."""
     text = str(manifest["metadata"].get("resourceVersion", "0"))
     return int(text) if text.isdecimal() else 0
+
+
+def _supersedes(manifest: Manifest, old: Manifest) -> bool:
+    """Tell whether a state is newer, or the same one by another version of its API: the old one may be gone."""
+    if version(manifest) == version(old):
+        return bool(manifest["apiVersion"] != old["apiVersion"])
+    return version(manifest) > version(old)
 
 
 def owners(manifest: Manifest) -> set[str]:

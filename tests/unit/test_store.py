@@ -40,6 +40,17 @@ def test_an_older_state_never_replaces_a_newer_one() -> None:
     assert store.get(key_of(child())) == child(version=10)
 
 
+def test_an_object_moves_to_another_version_of_its_api() -> None:
+    """After an upgrade of Strimzi the same KafkaTopic is spoken to by the API version that is served now."""
+    store = Store()
+    topic = thing("KafkaTopic", "binance.trades", 7)
+    store.put({**topic, "apiVersion": "kafka.strimzi.io/v1beta2"})
+    assert store.put(topic) is not None
+    kept = store.get(key_of(topic))
+    assert kept is not None
+    assert kept["apiVersion"] == "kafka.strimzi.io/v1"
+
+
 def test_versions_are_compared_as_numbers() -> None:
     """99 is older than 100."""
     store = Store()
