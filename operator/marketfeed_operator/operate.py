@@ -67,6 +67,7 @@ class Operator:
             installation=_installation(settings),
             defaults=defaults,
             status_s=settings.status_s,
+            patience_s=settings.analytics_patience_s,
         )
         self._workers = Workers(tools, self._queue, self._sampler, self.progress, settings.namespaces)
         self._mirror = Mirror(

@@ -77,6 +77,7 @@ class Tools:
     installation: Installation
     defaults: Defaults
     status_s: float
+    patience_s: float = spark.PATIENCE_S
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
 
@@ -185,7 +186,8 @@ class _Pass:
         live = observed.children.get(key)
         wanted = rendered(_nudge(live))
         job = next((manifest for manifest in wanted if key_of(manifest) == key), None)
-        verdict = spark.supervise(job, live, observed.pods, observed.served, self._tools.now())
+        tools = self._tools
+        verdict = spark.supervise(job, live, observed.pods, observed.served, tools.now(), patience_s=tools.patience_s)
         return (wanted if verdict.nudge == _nudge(live) else rendered(verdict.nudge)), verdict
 
     async def _reclaim(self, observed: Observed, allowed: Iterable[Manifest]) -> Observed:

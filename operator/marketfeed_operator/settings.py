@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from marketfeed.settings import HttpSettings, Settings, setting
+from marketfeed_operator.spark import PATIENCE_S
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,12 @@ class OperatorSettings(Settings):
         "shortest time between two statuses that differ in figures alone, s",
         default=30.0,
         minimum=0,
+    )
+    analytics_patience_s: float = setting(
+        "OPERATOR_ANALYTICS_PATIENCE",
+        "how long a streaming job may have ended, or be an old one, before it is started again; others scale, s",
+        default=PATIENCE_S,
+        minimum=1,
     )
     lease_s: float = setting("OPERATOR_LEASE", "how long a lease lasts without renewal, s", default=10.0, minimum=1)
     request_timeout_s: float = setting(

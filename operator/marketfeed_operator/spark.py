@@ -18,28 +18,31 @@ from typing import Any, NamedTuple
 from marketfeed_operator.causes import cause, presentable
 from marketfeed_operator.objects import MANAGER, NUDGE, SPEC_HASH, Manifest, Served, labels_of
 
-OUTDATED_S = 60.0
-"""How long a driver may run for another job than the one that is wanted."""
-STUCK_S = 300.0
-"""How long a job may stay in a state that it should leave by itself."""
-FIRST_GAP_S, LONGEST_GAP_S = 60.0, 1800.0
-"""Time between two nudges: doubling from the first to the longest."""
-PROVEN_S = 3600.0
-"""A job that has run for so long has earned a fresh start: the gap is the first one again."""
+PATIENCE_S = 60.0
+"""How long a driver may run for another job than the one that is wanted, and a job that has ended may stay so."""
 STARTED_AGAIN = "it is started again"
 """Stands in the message of every verdict that brings a new nudge."""
-_EXECUTORS_S = 120.0
 
-_PATIENCE_S = {
-    "SUBMITTED": STUCK_S,
-    "SUBMISSION_FAILED": STUCK_S,
-    "FAILING": STUCK_S,
-    "PENDING_RERUN": STUCK_S,
-    "SUCCEEDING": STUCK_S,
-    "RESUMING": STUCK_S,
-    "FAILED": 60.0,
-    "COMPLETED": 60.0,  # a streaming job has no end
-    "UNKNOWN": 60.0,
+# All else is so many times the patience.
+_STUCK = 5
+"""How long a job may stay in a state that it should leave by itself."""
+_LONGEST_GAP = 30
+"""Time between two nudges: doubling from the patience to this."""
+_PROVEN = 60
+"""A job that has run for so long has earned a fresh start: the gap is the first one again."""
+_EXECUTORS = 2
+"""How long a driver may wait for its first executor."""
+
+_LIMITS = {
+    "SUBMITTED": _STUCK,
+    "SUBMISSION_FAILED": _STUCK,
+    "FAILING": _STUCK,
+    "PENDING_RERUN": _STUCK,
+    "SUCCEEDING": _STUCK,
+    "RESUMING": _STUCK,
+    "FAILED": 1,
+    "COMPLETED": 1,  # a streaming job has no end
+    "UNKNOWN": 1,
 }
 _FAILURES = frozenset({"SUBMISSION_FAILED", "FAILING", "FAILED", "COMPLETED", "UNKNOWN"})
 _NAMES = {
@@ -79,6 +82,7 @@ class _Job(NamedTuple):
     driver: Manifest | None
     executors: tuple[Manifest, ...]
     now: float  # s since the epoch
+    patience_s: float
 
     @property
     def status(self) -> Mapping[str, Any]:
@@ -96,7 +100,13 @@ class _Job(NamedTuple):
 
 
 def supervise(
-    wanted: Manifest | None, live: Manifest | None, pods: Sequence[Manifest], served: Served, now: datetime
+    wanted: Manifest | None,
+    live: Manifest | None,
+    pods: Sequence[Manifest],
+    served: Served,
+    now: datetime,
+    *,
+    patience_s: float = PATIENCE_S,
 ) -> Verdict:
     """Judge the job `live` (a SparkApplication) beside the one that is `wanted`; `pods` are the feed's, or more.
 
@@ -112,7 +122,7 @@ def supervise(
         return Verdict("Suspended", ready=False, reason="Suspended", message="spec.suspend is true", nudge=nudge)
     if live is None:
         return Verdict("Starting", ready=False, reason="Waiting", message="the job is being created", nudge=None)
-    return _judge(wanted, _seen(live, pods, now.timestamp()))
+    return _judge(wanted, _seen(live, pods, now.timestamp(), patience_s))
 
 
 def _unserved() -> Verdict:
@@ -137,10 +147,10 @@ def _running(wanted: Manifest, job: _Job) -> Verdict:
     hash_ = _spec_hash(wanted)
     if job.driver is not None and hash_ is not None and labels_of(job.driver).get(SPEC_HASH) != hash_:
         text = "the driver still runs the job of before"
-        return _nudged_after(job, OUTDATED_S, _changed_at(job), _verdict(job, "Restarting", "Outdated", text))
+        return _nudged_after(job, job.patience_s, _changed_at(job), _verdict(job, "Restarting", "Outdated", text))
     found = cause(job.executors)
     idle = job.executors and not any(map(_runs, job.executors))
-    if found is not None and idle and job.now - _driver_began(job) > _EXECUTORS_S:
+    if found is not None and idle and job.now - _driver_began(job) > _EXECUTORS * job.patience_s:
         return _verdict(job, "Failed", found.reason, f"no executor runs: {found.message}")
     return Verdict("Running", ready=True, reason="Running", message="the streaming job runs", nudge=job.nudge)
 
@@ -149,8 +159,9 @@ def _taken_up(job: _Job) -> Verdict:
     """Judge a job that only the Spark operator can take on: to nudge it would not reach anybody else."""
     waited_s = job.now - max(_changed_at(job), _epoch(job.status.get("lastSubmissionAttemptTime")))
     verdict = _verdict(job, "Starting", "Starting", "the Spark operator takes the job on")
-    if waited_s <= STUCK_S:
-        return replace(verdict, look_again_s=STUCK_S - waited_s + 1)
+    stuck_s = _STUCK * job.patience_s
+    if waited_s <= stuck_s:
+        return replace(verdict, look_again_s=stuck_s - waited_s + 1)
     namespace = job.live["metadata"].get("namespace", "")
     text = f"the Spark operator has not taken the job on: is it running, and does it watch namespace {namespace}?"
     return _verdict(job, "Failed", "SparkOperatorSilent", text)
@@ -168,20 +179,20 @@ def _underway(job: _Job) -> Verdict:
     reason = _NAMES.get(job.state, "Starting")
     text = f"the job is {job.state.lower().replace('_', ' ')}{f': {detail}' if detail else ''}"
     verdict = _verdict(job, "Failed" if failed else "Starting", reason if failed else "Starting", text)
-    patience_s = _PATIENCE_S.get(job.state)
-    return verdict if patience_s is None else _nudged_after(job, patience_s, _state_since(job), verdict)
+    limit = _LIMITS.get(job.state)
+    return verdict if limit is None else _nudged_after(job, limit * job.patience_s, _state_since(job), verdict)
 
 
 def _verdict(job: _Job, state: str, reason: str, message: str) -> Verdict:
     return Verdict(state, ready=False, reason=reason, message=message, nudge=job.nudge)
 
 
-def _nudged_after(job: _Job, patience_s: float, since: float, verdict: Verdict) -> Verdict:
-    """Return the verdict, with a nudge where patience is over and the last nudge is long enough ago."""
+def _nudged_after(job: _Job, limit_s: float, since: float, verdict: Verdict) -> Verdict:
+    """Return the verdict, with a nudge where its time is over and the last nudge is long enough ago."""
     last = _last_nudge(job.nudge)
     fresh = last is None or _earned(job, last)
-    gap_s = 0.0 if last is None or fresh else _gap_s(last.times)
-    due = max(since + patience_s, 0.0 if last is None else last.at + gap_s)
+    gap_s = 0.0 if last is None or fresh else _gap_s(job, last.times)
+    due = max(since + limit_s, 0.0 if last is None else last.at + gap_s)
     if job.now <= due:
         return replace(verdict, look_again_s=due - job.now + 1)
     count = 1 if last is None or fresh else last.times + 1
@@ -190,12 +201,12 @@ def _nudged_after(job: _Job, patience_s: float, since: float, verdict: Verdict) 
         state="Restarting",
         message=f"{verdict.message}; {STARTED_AGAIN}, attempt {count}",
         nudge=f"{count}@{int(job.now)}",
-        look_again_s=_gap_s(count) + 1,
+        look_again_s=_gap_s(job, count) + 1,
     )
 
 
-def _gap_s(count: int) -> float:
-    return float(min(LONGEST_GAP_S, FIRST_GAP_S * 2 ** min(count - 1, 16)))
+def _gap_s(job: _Job, count: int) -> float:
+    return job.patience_s * float(min(_LONGEST_GAP, 2 ** min(count - 1, 16)))
 
 
 def _earned(job: _Job, last: _Nudge) -> bool:
@@ -203,7 +214,8 @@ def _earned(job: _Job, last: _Nudge) -> bool:
 
     Where it cannot be seen any more, its silence says so: while it was in trouble it was nudged after every gap.
     """
-    return _ran_s(job) >= PROVEN_S or job.now - last.at >= _gap_s(last.times) + PROVEN_S
+    proven_s = _PROVEN * job.patience_s
+    return _ran_s(job) >= proven_s or job.now - last.at >= _gap_s(job, last.times) + proven_s
 
 
 def _ran_s(job: _Job) -> float:
@@ -220,13 +232,13 @@ def _last_nudge(value: str | None) -> _Nudge | None:
     return _Nudge(max(1, int(count)), float(int(at))) if count.isdecimal() and at.isdecimal() else None
 
 
-def _seen(live: Manifest, pods: Sequence[Manifest], now: float) -> _Job:
+def _seen(live: Manifest, pods: Sequence[Manifest], now: float, patience_s: float) -> _Job:
     name = live["metadata"]["name"]
     ours = [pod for pod in pods if labels_of(pod).get("sparkoperator.k8s.io/app-name") == name]
     drivers = [pod for pod in ours if labels_of(pod).get("spark-role") == "driver"]
     executors = tuple(pod for pod in ours if labels_of(pod).get("spark-role") == "executor")
     staying = [pod for pod in drivers if "deletionTimestamp" not in pod["metadata"]]
-    return _Job(live, max(staying, key=_began, default=None), executors, now)
+    return _Job(live, max(staying, key=_began, default=None), executors, now, patience_s)
 
 
 def _state_since(job: _Job) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from marketfeed_operator.objects import MANAGER, NUDGE, SPEC_HASH, Manifest, Served
-from marketfeed_operator.spark import FIRST_GAP_S, LONGEST_GAP_S, STARTED_AGAIN, Verdict, supervise
+from marketfeed_operator.spark import PATIENCE_S, STARTED_AGAIN, Verdict, supervise
 from observations import EVERYTHING, NOW, later, stamp
 
 START = NOW - timedelta(hours=5)
@@ -111,7 +111,7 @@ def test_a_job_that_does_not_help_itself_is_started_again(
     assert verdict.nudge == f"1@{EPOCH}"
     assert STARTED_AGAIN in verdict.message
     assert verdict.look_again_s is not None
-    assert verdict.look_again_s > FIRST_GAP_S
+    assert verdict.look_again_s > PATIENCE_S
 
 
 @pytest.mark.parametrize(
@@ -129,6 +129,19 @@ def test_patience_ends_at_a_time_that_is_told(live: Manifest, pods: tuple[Manife
     verdict = judged(live, *pods)
     assert verdict.nudge is None
     assert verdict.look_again_s == pytest.approx(wait_s, abs=1)
+
+
+def test_another_patience_scales_every_wait() -> None:
+    """With a tenth of the usual patience a job is nudged after a tenth of each time."""
+    for live, pods in (
+        (job(changed_s=7), (pod(hash_="h0"),)),
+        (job("FAILED", terminationTime=ago(7)), ()),
+        (job("SUBMISSION_FAILED", lastSubmissionAttemptTime=ago(31)), ()),
+    ):
+        assert judged(live, *pods).nudge is None
+        verdict = supervise(job(), live, pods, EVERYTHING, NOW, patience_s=PATIENCE_S / 10)
+        assert verdict.nudge == f"1@{EPOCH}"
+        assert verdict.look_again_s == pytest.approx(PATIENCE_S / 10 + 1)
 
 
 def test_a_driver_that_cannot_start_is_not_started_again() -> None:
@@ -172,7 +185,7 @@ def test_the_gap_doubles_up_to_half_an_hour() -> None:
             nudges.append(minute)
     gaps = [after - before for before, after in pairwise(nudges)]
     assert gaps[:5] == [2, 3, 5, 9, 17]  # one look a minute sees each gap at the next minute
-    assert set(gaps[5:]) == {LONGEST_GAP_S // 60 + 1}
+    assert set(gaps[5:]) == {30 + 1}
     assert nudge is not None
     assert nudge.startswith(f"{len(nudges)}@")
 
