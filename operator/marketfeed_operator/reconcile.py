@@ -53,6 +53,7 @@ from marketfeed_operator.store import FeedName, Store
 
 _HAND_OVER_LOOK_S = 1.0
 _RELEASE_LOOK_S = 2.0
+_REFUSED_LOOK_S = 30.0  # whatever refused a write, a quota or a webhook, does not say when it would take it
 
 _log = logger("reconcile")
 
@@ -113,7 +114,7 @@ class _Pass:
 
     async def _carry_out(self, feed: MarketFeed, made: Plan) -> Again:
         await self._tools.secrets.need(self._name, _secrets(made))
-        self._tools.direct.need(self._name, self._body, feed, made)
+        direct_s = self._tools.direct.need(self._name, self._body, feed, made)
         observed = self._observe(_secrets(made))
         moves = _moves(made, observed, self._uid)
         wanted, verdict = self._render(feed, made, observed, moves.holdings)
@@ -141,7 +142,8 @@ class _Pass:
         )
         observed = self._observe(_secrets(made), observed.children)
         await self._report(observed, outcome)
-        return _again(outcome, status.figures_due_s(observed, outcome, self._tools.now(), self._tools.status_s))
+        figures_s = status.figures_due_s(observed, outcome, self._tools.now(), self._tools.status_s)
+        return _again(outcome, figures_s, direct_s, refused=bool(self._failures))
 
     def _observe(self, secrets: Iterable[str], adopted: Mapping[Key, Manifest] | None = None) -> Observed:
         """Gather what the store knows; `adopted` are objects of the right names that it did not know before."""
@@ -212,6 +214,8 @@ class _Pass:
                 return
             made = await cluster.apply(write.manifest, _kind(write.manifest), manager=write.manager, force=write.force)
         except (Conflict, Forbidden, Invalid, NotFound) as error:
+            if isinstance(error, Conflict) and (isinstance(write, diff.Delete) or write.force):
+                raise  # somebody wrote at the same moment: the same again, soon
             self._failures[key] = str(error)
             _log.warning("refused", kind=key.kind, namespace=key.namespace, name=key.name, reason=str(error))
         else:
@@ -331,14 +335,15 @@ def _nudge(application: Manifest | None) -> str | None:
     return value
 
 
-def _again(outcome: Outcome, figures_s: float | None) -> Again:
+def _again(outcome: Outcome, *others_s: float | None, refused: bool) -> Again:
     """Say when to look again without an event."""
     moving = outcome.hand_over is not None and bool(outcome.hand_over.moving)
     waits = [
         _HAND_OVER_LOOK_S if moving else None,
         _RELEASE_LOOK_S if outcome.releasing else None,
         outcome.analytics.look_again_s if outcome.analytics is not None else None,
-        figures_s,
+        *others_s,
+        _REFUSED_LOOK_S if refused else None,
     ]
     return Again(min((wait for wait in waits if wait is not None), default=None), sample=moving)
 

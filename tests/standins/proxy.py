@@ -174,6 +174,12 @@ class FaultProxy(Background):
             self._state.rules.clear()
             self._state.mute_new = None
 
+    @property
+    def unspent(self) -> int:
+        """How many rules still wait for requests: a test whose fault never struck has shown nothing."""
+        with self._state.lock:
+            return len(self._state.rules)
+
     def cut_watches(self, path: str = "") -> int:
         """Break the open watches whose path matches; return how many."""
         return self._each_watch(path, _cut)
