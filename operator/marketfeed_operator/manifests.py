@@ -1,4 +1,4 @@
-"""A feed's objects as YAML, for people to read and for clusters that run no operator.
+"""Objects as YAML, and those of a feed for people to read and for clusters that run no operator.
 
 What does not live here: what the objects hold (render).
 """
@@ -6,7 +6,7 @@ What does not live here: what the objects hold (render).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import yaml
@@ -30,7 +30,12 @@ def manifests(feed: MarketFeed, namespace: str | None = None) -> str:
     owner = Owner(feed.metadata.name, namespace or feed.metadata.namespace or "default", _NOBODY)
     holdings = {shard.name: frozenset(map(str, shard.streams)) for shard in made.shards}
     found = render(made, feed, owner, Installation(), _EVERYTHING, holdings=holdings, secrets={})
-    return str(yaml.dump_all(map(_loose, found), Dumper=_Dumper, sort_keys=False, explicit_start=True, width=120))
+    return as_yaml(map(_loose, found))
+
+
+def as_yaml(found: Iterable[Manifest]) -> str:
+    """Return objects as YAML documents, fields in the objects' own order."""
+    return str(yaml.dump_all(found, Dumper=_Dumper, sort_keys=False, explicit_start=True, width=120))
 
 
 class _Dumper(yaml.SafeDumper):

@@ -1,18 +1,25 @@
 """What the operator may do: the rules of its role, and nothing that it does not use.
 
-Pure. Two roles: one for the namespaces whose feeds it looks after, one for its own namespace, where its Lease is.
+`python -m marketfeed_operator.rbac | kubectl apply -f -` gives an operator its account and its roles.
+Two roles: one for the namespaces whose feeds it looks after, one for its own namespace, where its Lease is.
 What does not live here: roles of the feeds' own pods (render.access).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import click
+
+from marketfeed_operator.manifests import as_yaml
 from marketfeed_operator.objects import (
     ALWAYS_SERVED,
     CUSTOM_RESOURCE,
     EVENT,
+    KAFKA_TOPIC_V1,
     LEASE,
+    MANAGER,
     MARKETFEED,
     POD,
     SECRET,
@@ -58,25 +65,44 @@ def rule(group: str, resources: list[str], verbs: tuple[str, ...]) -> Rule:
     return {"apiGroups": [group], "resources": resources, "verbs": list(verbs)}
 
 
-def manifests(name: str, namespace: str) -> list[Manifest]:
-    """Return the service account, roles and bindings of an operator that looks after every namespace."""
+def topic_rules() -> list[Rule]:
+    """Return the rules for a namespace that holds topics and no feeds."""
+    return [rule(KAFKA_TOPIC_V1.group, [KAFKA_TOPIC_V1.plural], (*_LOOK, *_WRITE))]
+
+
+def manifests(
+    name: str, namespace: str, namespaces: Sequence[str] = (), topic_namespaces: Sequence[str] = ()
+) -> list[Manifest]:
+    """Return the service account, roles and bindings of an operator that looks after the feeds of `namespaces`.
+
+    None means all of them. Otherwise only the definitions of kinds are read cluster-wide, and `topic_namespaces` are
+    where else KafkaTopics may be written to. All the namespaces must exist.
+    """
     account = {"kind": "ServiceAccount", "name": name, "namespace": namespace}
+    everywhere = cluster_rules() if namespaces else [*feed_rules(), *cluster_rules()]
+    far = [place for place in dict.fromkeys(topic_namespaces) if place not in namespaces] if namespaces else []
     return [
         _object("v1", "ServiceAccount", name, namespace, {}),
-        _object(_RBAC, "ClusterRole", name, None, {"rules": [*feed_rules(), *cluster_rules()]}),
-        _object(
-            _RBAC, "ClusterRoleBinding", name, None, {"roleRef": _reference("ClusterRole", name), "subjects": [account]}
-        ),
-        _object(_RBAC, "Role", name, namespace, {"rules": lease_rules()}),
-        _object(_RBAC, "RoleBinding", name, namespace, {"roleRef": _reference("Role", name), "subjects": [account]}),
+        *_granted("ClusterRole", name, None, everywhere, account),
+        *_granted("Role", f"{name}-lease", namespace, lease_rules(), account),
+        *(each for place in dict.fromkeys(namespaces) for each in _granted("Role", name, place, feed_rules(), account)),
+        *(each for place in far for each in _granted("Role", f"{name}-topics", place, topic_rules(), account)),
     ]
 
 
 _RBAC = "rbac.authorization.k8s.io/v1"
 
 
-def _reference(kind: str, name: str) -> dict[str, str]:
-    return {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name}
+def _granted(
+    kind: str, name: str, namespace: str | None, rules: list[Rule], account: dict[str, str]
+) -> tuple[Manifest, Manifest]:
+    """Return a role and the binding that gives it to the account."""
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name}
+    bound = {"roleRef": reference, "subjects": [account]}
+    return (
+        _object(_RBAC, kind, name, namespace, {"rules": rules}),
+        _object(_RBAC, f"{kind}Binding", name, namespace, bound),
+    )
 
 
 def _object(api_version: str, kind: str, name: str, namespace: str | None, content: dict[str, Any]) -> Manifest:
@@ -86,3 +112,35 @@ def _object(api_version: str, kind: str, name: str, namespace: str | None, conte
 
 def _plurals(children: dict[tuple[str, str], None], group: str) -> list[str]:
     return [plural for of, plural in children if of == group]
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--name", default=MANAGER, show_default=True, help="Name of the account and of its roles.")
+@click.option(
+    "--namespace",
+    default="marketfeed",
+    show_default=True,
+    help="The account's namespace, and the Lease's; it must exist.",
+)
+@click.option(
+    "--namespaces",
+    default="",
+    help="Namespaces whose feeds are looked after, comma-separated, as in OPERATOR_WATCH_NAMESPACES.  [default: all]",
+)
+@click.option(
+    "--topic-namespaces",
+    default="kafka",
+    show_default=True,
+    help="Where else KafkaTopics are written, as in OPERATOR_TOPIC_NAMESPACES; only read with --namespaces.",
+)
+def main(name: str, namespace: str, namespaces: str, topic_namespaces: str) -> None:
+    """Print the service account that the operator runs under, its roles and their bindings, as YAML."""
+    click.echo(as_yaml(manifests(name, namespace, _split(namespaces), _split(topic_namespaces))), nl=False)
+
+
+def _split(text: str) -> list[str]:
+    return [part for each in text.split(",") if (part := each.strip())]
+
+
+if __name__ == "__main__":
+    main()
