@@ -174,10 +174,12 @@ async def _serve(settings: OperatorSettings, kubeconfig: str | None, context: st
     leadership = Leadership(cluster, settings.namespace, identity=identity, lease_s=settings.lease_s, metrics=metrics)
     operator = Operator(settings, cluster, leadership, metrics)
     progress = operator.progress
-    server = Server(settings.http, Pulse(progress.live, progress.ready, progress.stats), registry)
-    _log.info("listening", url=server.url, identity=identity)
     try:
-        await operator.run(stop)
+        server = Server(settings.http, Pulse(progress.live, progress.ready, progress.stats), registry)
+        try:
+            _log.info("listening", url=server.url, identity=identity)
+            await operator.run(stop)
+        finally:
+            server.close()
     finally:
-        server.close()
         await cluster.close()

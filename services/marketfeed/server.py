@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from marketfeed.errors import ConfigurationError
 from marketfeed.settings import HttpSettings
 
 Reason = str | None
@@ -88,11 +89,19 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class Server:
-    """Serves a pulse until `close`; `url` says where (with the port that was taken when 0 was asked for)."""
+    """Serves a pulse until `close`; `url` says where (with the port that was taken when 0 was asked for).
+
+    Raises ConfigurationError where nothing can listen, as on a port that another process has.
+    """
 
     def __init__(self, settings: HttpSettings, pulse: Pulse, registry: CollectorRegistry) -> None:
         handler = type("Handler", (_Handler,), {"pulse": pulse, "registry": registry})
-        self._http = ThreadingHTTPServer((settings.host, settings.port), handler)
+        try:
+            self._http = ThreadingHTTPServer((settings.host, settings.port), handler)
+        except (OSError, OverflowError) as error:
+            raise ConfigurationError(
+                f"HTTP_HOST and HTTP_PORT: cannot listen on {settings.host}:{settings.port}: {error}"
+            ) from None
         self._http.daemon_threads = True
         self._thread = Thread(target=self._http.serve_forever, args=(0.2,), name="http", daemon=True)
         self._thread.start()

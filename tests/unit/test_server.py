@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
+from marketfeed.errors import ConfigurationError
 from marketfeed.server import Pulse, Server
 from marketfeed.settings import HttpSettings
 
@@ -106,12 +107,12 @@ def test_only_a_service_that_carries_streams_answers_for_them(server: Server) ->
 
 
 def test_a_taken_port_is_told_as_one() -> None:
-    """Two services on one port: the second fails at once instead of serving nobody."""
+    """Two services on one port: the second ends at once, with the variables that name the port."""
     pulse = Pulse(lambda: None, lambda: None, dict)
     first = Server(HttpSettings(host="127.0.0.1", port=0), pulse, CollectorRegistry())
     port = int(first.url.rpartition(":")[2])
     try:
-        with pytest.raises(OSError, match="in use"):
+        with pytest.raises(ConfigurationError, match=rf"^HTTP_HOST and HTTP_PORT: .*127\.0\.0\.1:{port}: .*in use"):
             Server(HttpSettings(host="127.0.0.1", port=port), pulse, CollectorRegistry())
     finally:
         first.close()
