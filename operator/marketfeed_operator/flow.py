@@ -148,7 +148,7 @@ def _shard(observed: Observed, outcome: Outcome, name: str, now: datetime) -> _F
     best = min(flows, key=lambda flow: _BEST_FIRST.index(flow.status), default=None)
     if best is not None and (best.status == "True" or not _taking_over(outcome, name)):
         return best
-    if not _taking_over(outcome, name) and not running(pods_of(observed, name)):
+    if not _taking_over(outcome, name) and not any(map(running, pods_of(observed, name))):
         return _Flow("False", "NotRunning", "no ingestor runs")
     return _Flow(None, "NotSampled", "it has not been asked yet")
 

@@ -59,14 +59,16 @@ def pods_of(observed: Observed, name: str) -> tuple[Manifest, ...]:
     )
 
 
-def running(pods: Iterable[Manifest]) -> bool:
-    """Tell whether any of the pods runs."""
-    return any((pod.get("status") or {}).get("phase") == "Running" for pod in pods)
+def running(pod: Manifest) -> bool:
+    """Tell whether a pod runs; one whose container waits to be started again does not, though its phase says so."""
+    status: Mapping[str, Any] = pod.get("status") or {}
+    states = [one.get("state") or {} for one in status.get("containerStatuses") or ()]
+    return status.get("phase") == "Running" and (not states or any("running" in state for state in states))
 
 
 def samples_of(observed: Observed, name: str) -> tuple[Sample, ...]:
-    """Return what the Deployment's pods said of themselves."""
-    pods = (str(pod["metadata"]["name"]) for pod in pods_of(observed, name))
+    """Return what the Deployment's pods said of themselves; what one said before it ended counts no longer."""
+    pods = (str(pod["metadata"]["name"]) for pod in pods_of(observed, name) if running(pod))
     return tuple(observed.samples[pod] for pod in pods if pod in observed.samples)
 
 
@@ -82,10 +84,15 @@ def missing_secret(observed: Observed, uses: Iterable[SecretUse]) -> Cause | Non
 
 
 def _rolled_out(live: Manifest, status: Mapping[str, Any], replicas: int) -> bool:
+    """Tell whether all pods are of the present template and available, as `kubectl rollout status` does.
+
+    A pod of the template before stays until its successor is available: it hides one that never comes.
+    """
     seen = int(status.get("observedGeneration") or 0) >= int(live["metadata"].get("generation") or 0)
-    counts = (int(status.get(name) or 0) for name in ("updatedReplicas", "availableReplicas"))
+    names = ("replicas", "updatedReplicas", "availableReplicas")
+    total, updated, available = (int(status.get(name) or 0) for name in names)
     wanted = int((live.get("spec") or {}).get("replicas", 1))
-    return seen and wanted == replicas and all(count >= replicas for count in counts)
+    return seen and wanted == replicas <= updated and total <= updated <= available
 
 
 def _why(observed: Observed, name: str, available: int, replicas: int) -> Cause:

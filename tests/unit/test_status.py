@@ -229,11 +229,18 @@ def test_direct_topics_are_judged_by_what_the_brokers_said(seen: DirectTopics | 
     assert said(made(healthy(body, served=Served(), direct=seen)), "TopicsReady")[1] == reason
 
 
+def rolling(name: str) -> Manifest:
+    """Return a Deployment whose old pod is available beside a new one that is not."""
+    found = deployment(name)
+    return {**found, "status": {**found["status"], "replicas": 2}}
+
+
 @pytest.mark.parametrize(
     ("other", "reason"),
     [
         (deployment(SHARD, available=0), "Progressing"),
         (deployment(SHARD, updatedReplicas=0), "Progressing"),
+        (rolling(SHARD), "Progressing"),
         (deployment(SHARD, observedGeneration=1), "Progressing"),
         (deployment(SHARD, replicas=0), "Progressing"),
     ],
@@ -365,6 +372,12 @@ def test_no_news_changes_nothing_and_no_pod_does() -> None:
     assert said(gone, "DataFlowing") == ("False", "NotRunning")
     fresh = made(replace(sight, samples={}))
     assert said(fresh, "DataFlowing") == said(fresh, "Complete") == said(fresh, "Ready") == ("Unknown", "NotSampled")
+
+
+def test_a_pod_that_has_ended_does_not_speak_any_more() -> None:
+    """What a crashed ingestor said last is no sign of data, nor is the phase Running, which its pod keeps."""
+    sight = replace(healthy(feed()), pods=(pod(SHARD, containers=[CRASH]), pod(SINK)))
+    assert said(made(sight), "DataFlowing") == ("False", "NotRunning")
 
 
 def test_an_old_sample_says_nothing() -> None:
