@@ -29,6 +29,7 @@ class DirectTopics:
 
     at: float
     names: frozenset[str] = frozenset()  # that exist as they should be
+    held: frozenset[str] = frozenset()  # that keep their records for longer than they should, until it is approved
     problem: str | None = None
 
 
