@@ -19,11 +19,13 @@ from marketfeed_operator.observed import Sample
 from marketfeed_operator.store import FeedName, Store, feed_of
 
 _TIMEOUT_S = 2.0
-_AT_ONCE = 16
+_AT_ONCE = 32
 _TICK_S = 1.0
 _LONGEST_ANSWER_BYTES = 4_000_000
 _LONGEST_PROBLEM = 300  # characters
 PORT_NAME = "http"
+_FIGURES = ("messages_per_second", "total_messages", "last_message_age_s", "lag_seconds", "lag_records")
+_PROOF_FIGURES = ("window_s", "missing", "expected", "unprovable_streams")
 
 Notable = Callable[[FeedName], None]
 """Is called when a sample says something else than the one before it, beside figures that always move."""
@@ -39,6 +41,7 @@ class Sampler:
         self._notable = notable
         self._hurried: set[FeedName] = set()
         self._due: dict[Key, float] = {}  # monotonic, s
+        self._at_once = asyncio.Semaphore(_AT_ONCE)
 
     def hurry(self, feed: FeedName) -> None:
         """Look at the feed's pods at the next tick, out of turn."""
@@ -47,7 +50,7 @@ class Sampler:
     async def run(self) -> None:
         """Look for ever."""
         timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
-        connector = aiohttp.TCPConnector(limit=_AT_ONCE, force_close=True)
+        connector = aiohttp.TCPConnector(limit=0, force_close=True)  # a wait for one would count against the timeout
         async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
             while True:
                 begun = time.monotonic()
@@ -70,7 +73,8 @@ class Sampler:
     async def _look(self, session: aiohttp.ClientSession, key: Key, pod: Manifest) -> None:
         place = (key.namespace, key.name)
         before = self._store.samples.get(place)
-        sample = await ask(session, pod, before)
+        async with self._at_once:
+            sample = await ask(session, pod, before)
         self._metrics.samples.labels("failed" if sample.stats is None else "ok").inc()
         if self._store.get(key) is None:
             return  # gone while it was asked
@@ -97,13 +101,11 @@ async def ask(session: aiohttp.ClientSession, pod: Manifest, before: Sample | No
     name, base, now = str(pod["metadata"]["name"]), address(pod), time.time()
     try:
         health = await _json(session, f"{base}/health")
-        stats = health.get("stats")
-        if not isinstance(stats, Mapping):
-            raise ValueError("its /health holds no stats")  # noqa: TRY004, TRY301 - bad input, like no JSON at all
+        stats = _stats(health)
         carried: frozenset[str] = frozenset()
         if labels_of(pod).get(COMPONENT) == COMPONENT_INGESTOR:
             streams = await _json(session, f"{base}/streams")
-            carried = frozenset(map(str, streams.get("carried") or ()))
+            carried = frozenset(_texts(streams, "carried"))
     except (aiohttp.ClientError, TimeoutError, ValueError, OSError) as error:
         reason = str(error) or type(error).__name__
         return Sample(pod=name, at=now, stats=None, problem=f"does not answer: {reason}"[:_LONGEST_PROBLEM])
@@ -120,10 +122,40 @@ async def ask(session: aiohttp.ClientSession, pod: Manifest, before: Sample | No
 async def _json(session: aiohttp.ClientSession, url: str) -> Mapping[str, Any]:
     """Return the JSON object at `url`, of a good or a bad state; raises ValueError when it is none."""
     async with session.get(url) as answer:
-        body = await answer.content.read(_LONGEST_ANSWER_BYTES)
         if answer.status not in (200, 503):
             raise ValueError(f"{answer.url.path} answers {answer.status}")
-    return msgspec.json.decode(body, type=dict[str, Any])  # its errors are ValueErrors
+        body = bytearray()
+        async for part in answer.content.iter_any():
+            body += part
+            if len(body) > _LONGEST_ANSWER_BYTES:
+                raise ValueError(f"{answer.url.path} answers more than {_LONGEST_ANSWER_BYTES} bytes")
+    try:
+        return msgspec.json.decode(body, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise ValueError(f"{answer.url.path} answers no JSON object: {error}") from None
+
+
+def _stats(health: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the figures of `/health`; raises ValueError where one that is counted with is of another type."""
+    stats = health.get("stats")
+    if not isinstance(stats, Mapping):
+        raise ValueError("/health holds no stats")  # noqa: TRY004 - bad input, like no JSON at all
+    proof = stats.get("proof")
+    if not isinstance(proof, Mapping | None):
+        raise ValueError("/health holds a proof that is no object")  # noqa: TRY004
+    for figures, names in ((stats, _FIGURES), (proof or {}, _PROOF_FIGURES)):
+        for name in names:
+            value = figures.get(name)
+            if isinstance(value, bool) or not isinstance(value, int | float | None):
+                raise ValueError(f"/health holds a {name} that is no number")  # noqa: TRY004
+    return stats
+
+
+def _texts(answer: Mapping[str, Any], name: str) -> list[str]:
+    found = answer.get(name) or []
+    if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
+        raise ValueError(f"/streams holds {name} that is no list of streams")
+    return found
 
 
 def _with_rate(stats: Mapping[str, Any], now: float, before: Sample | None) -> Mapping[str, Any]:
