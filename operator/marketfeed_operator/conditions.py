@@ -31,7 +31,9 @@ NEEDED = ("TopicsReady", "IngestReady", "SinksReady", "AnalyticsReady", "DataFlo
 Complete is not among them: a gap of an hour ago is a fact about the data, and nothing that waiting would mend.
 """
 
-PASSING = frozenset({"Reconciling", "Waiting", "Progressing", "Starting", "NotRunning", "NotSampled", "Updating"})
+PASSING = frozenset(
+    {"Reconciling", "Waiting", "Progressing", "Starting", "Subscribing", "NotRunning", "NotSampled", "Updating"}
+)
 """Reasons that go away by themselves; any other explains more."""
 
 LONGEST_MESSAGE = 1024

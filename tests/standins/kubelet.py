@@ -47,6 +47,7 @@ class Life:
     started: str | None = None  # when its containers were started
     remount_at: float | None = None
     remove_at: float | None = None
+    down: bool = False  # its containers do not run just now
 
 
 class Kubelet(StandIn):
@@ -198,6 +199,7 @@ class Kubelet(StandIn):
         if failure is None or failure.cause == "NotReady":
             await self._run(pod, life, now)
             again_s = self._mount(pod, life, now)
+        life.down = failure is not None and failure.cause != "NotReady"
         life.service.failing = (failure.message or failure.cause) if failure else None
         facts = Facts(life.ip, life.started or timestamp(), life.service.problem() is None, failure)
         await self._say(pod, status(pod, facts))
@@ -267,7 +269,7 @@ class Kubelet(StandIn):
             return web.Response()
         life = self._by_address.get(request.transport.get_extra_info("sockname")[0])
         pod = self._pods.objects.get(life.key) if life else None
-        if life is None or pod is None or self._is(self._silent, pod):
+        if life is None or pod is None or life.down or self._is(self._silent, pod):
             request.transport.abort()
             return web.Response()
         chosen = [figures for selector, figures in self._overrides.items() if matches(selector, pod)]

@@ -270,6 +270,11 @@ def test_a_service_s_own_problem_is_told_where_the_kubelet_has_none() -> None:
     status = made(sight)
     assert said(status, "SinksReady") == ("False", "NotHealthy")
     assert "the database refuses us" in message(status, "SinksReady")
+    geo = "no connection to binance: HTTP 451: the venue does not serve this country; use another endpoint"
+    status = made(sampled(healthy(feed(), deployment(SHARD, available=0)), SHARD, INGESTOR_STATS, geo))
+    assert (
+        said(status, "IngestReady") == said(status, "DataFlowing") == said(status, "Ready") == ("False", "GeoBlocked")
+    )
 
 
 def test_a_missing_secret_is_named_with_its_key() -> None:
