@@ -35,7 +35,7 @@ test: setup ## Run the tests, on real Kafka and PostgreSQL (started by the tests
 operator-test: setup ## Run the operator's tests on a real Kubernetes API server (built from Go modules the first time)
 	@$(BIN)/pytest tests/operator
 
-control-plane: setup ## Leave a real Kubernetes control plane running on this machine, and say how to use it
+control-plane: setup ## Leave a real Kubernetes control plane running on this machine, with the operator; say how to use it
 	@PYTHONPATH=tests $(BIN)/python -m controlplane up
 
 control-plane-down: setup ## End that control plane and remove what it held

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from controlplane import ControlPlane
+from controlplane.install import grant
 from helpers import wait_until
 from marketfeed.settings import HttpSettings
-from marketfeed_operator import rbac
 from marketfeed_operator.settings import OperatorSettings
 from pipeline import Service
 
@@ -26,11 +25,7 @@ SOON_S = 30.0
 
 def install_operator(plane: ControlPlane, account: str = ACCOUNT) -> None:
     """Make the operator's namespace, service account and roles."""
-    plane.kubectl("apply", "-f", "-", input=yaml.safe_dump_all([_namespace(), *rbac.manifests(account, NAMESPACE)]))
-
-
-def _namespace() -> Mapping[str, Any]:
-    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
+    grant(plane, account, NAMESPACE)
 
 
 class OperatorProcess(Service):

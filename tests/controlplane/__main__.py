@@ -25,13 +25,12 @@ def build() -> None:
 
 @main.command()
 def up() -> None:
-    """Start the control plane in the background, with our kinds and those of others; say how to use it."""
+    """Start a control plane with the operator and all that feeds need, in the background; say how to use it."""
     state = background.state_dir()
     before = background.find(state)
     running = before or background.up(state)
-    beside = f", with {' and '.join(running.companions)}" if running.companions else ""
-    click.echo(f"The control plane is up{' already' if before else ''}: {running.url}{beside}")
-    click.echo(usage(running, shutil.which("kubectl")))
+    click.echo(f"The control plane is up{' already' if before else ''}: {running.url}")
+    click.echo(usage(running, shutil.which("kubectl"), again=before is not None))
 
 
 @main.command()
@@ -54,18 +53,28 @@ def serve() -> None:
     background.serve(background.state_dir())
 
 
-def usage(running: background.Up, kubectl: str | None) -> str:
-    """Return the commands that come next; `kubectl` is the one on the PATH."""
-    lines = [f"  export KUBECONFIG={running.kubeconfig}"]
-    if kubectl is None:
-        lines.append(f"  export PATH=$PATH:{Path(running.kubectl).parent}   # kubectl")
+def usage(running: background.Up, kubectl: str | None, *, again: bool = False) -> str:
+    """Return what runs, and the commands that come next; `kubectl` is the one on the PATH.
+
+    again: the control plane was found running, with the code that there was when it was started.
+    """
+    old = (
+        ["It runs the code of when it was started: `make control-plane-down` first, to try a change."] if again else []
+    )
+    path = [] if kubectl else [f"  export PATH=$PATH:{Path(running.kubectl).parent}   # kubectl"]
     return "\n".join(
         [
-            *lines,
-            "  .venv/bin/marketfeed operator                      # in a terminal of its own",
+            f"Beside it run {' and '.join(running.companions)}; nodes, Strimzi and Spark are stood in for: no image runs.",
+            f"Logs: {running.logs}/*.log    The operator's figures: {running.operator_url}/metrics",
+            *old,
+            "",
+            f"  export KUBECONFIG={running.kubeconfig}",
+            *path,
             "  kubectl apply -f manifests/examples/binance-spot.yaml",
             "  kubectl get marketfeeds",
-            "  make control-plane-down                            # ends it and removes what it held",
+            "  kubectl wait --for=condition=TopicsReady marketfeed/binance-spot",
+            "  kubectl describe marketfeed binance-spot",
+            "  make control-plane-down    # ends all of it and removes what it held",
         ]
     )
 

@@ -1,7 +1,8 @@
 """The control plane that `make control-plane` leaves running: started, found again, ended.
 
 One process serves it in a session of its own and holds a lock on the state folder as long as it lives; all that it
-started ends with it, even by kill -9.
+started ends with it, even by kill -9. Beside it run the operator, under its own account's permissions, and stand-ins
+for what is not here: nodes, Strimzi's and Spark's operators. The examples' secrets are there, with nothing behind them.
 """
 
 from __future__ import annotations
@@ -22,20 +23,26 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from controlplane import binaries, crds
-from controlplane.install import install, own
+from controlplane.install import grant, install, own
 from controlplane.plane import ControlPlane
+from controlplane.servers import get
 from helpers import gone
 from marketfeed.errors import MarketfeedError
 from marketfeed.local.components import cache_dir, exclusively
 from marketfeed.local.files import write_atomically
+from marketfeed.local.ports import free_port
 from marketfeed.local.process import TiedProcess, plain_environment
 
 STATE_VARIABLE = "MARKETFEED_CONTROL_PLANE"
 
-_START_TIMEOUT_S = 120.0
+_START_TIMEOUT_S = 180.0
+_OPERATOR_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 30.0
 _LOOK_EVERY_S = 0.1
 _LOG_LINES = 20
+_SERVE_LOOK_S = 1.0
+_START_AGAIN_S = 10.0  # after the last start
+_TOKEN_VALID = "8760h"  # longer than anybody leaves it running
 _TESTS = Path(__file__).parents[1]
 
 
@@ -45,11 +52,15 @@ class NotUp(MarketfeedError):
 
 @dataclass(frozen=True, slots=True)
 class Companion:
-    """A Python module that runs beside the control plane where it is installed, with KUBECONFIG set."""
+    """A Python module that runs beside the control plane where it is installed, with KUBECONFIG set.
+
+    account: the service account of the namespace `marketfeed` whose permissions it has; None is the administrator's.
+    """
 
     name: str
     module: str
     arguments: tuple[str, ...] = ()
+    account: str | None = None
 
     @property
     def is_there(self) -> bool:
@@ -61,10 +72,20 @@ class Companion:
 
 
 # Where the operator keeps its Lease, and where its default Kafka cluster lives: there before anything is installed.
-NAMESPACES = ("marketfeed", "kafka")
+NAMESPACE = "marketfeed"
+NAMESPACES = (NAMESPACE, "kafka")
 
-# What acts for the parts of a cluster that are not here: nodes, Strimzi's and Spark's operators.
-COMPANIONS = (Companion("stand-ins", "standins"),)
+# What acts for the parts of a cluster that are not here: nodes, Strimzi's and Spark's operators. Then the operator.
+OPERATOR = Companion("operator", "marketfeed", ("operator",), account="marketfeed-operator")
+COMPANIONS = (Companion("stand-ins", "standins"), OPERATOR)
+
+# What the examples name: a feed can only become ready where its secrets are. Nothing is behind them here.
+SECRETS: Mapping[str, Mapping[str, str]] = {
+    "timescale": {"dsn": "postgresql://user:password@nowhere:5432/marketfeed"},
+    "postgres": {"dsn": "postgresql://user:password@nowhere:5432/marketfeed"},
+    "kafka-user": {"username": "user", "password": "password"},
+    "kafka-cluster-ca-cert": {"ca.crt": "nothing"},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +97,8 @@ class Up:
     kubeconfig: str
     kubectl: str
     companions: tuple[str, ...]
+    logs: str  # the folder with a log for each companion
+    operator_url: str
 
 
 def state_dir(environ: Mapping[str, str] | None = None) -> Path:
@@ -127,37 +150,85 @@ def serve(state: Path) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     with _hold(state), ControlPlane(state / "servers") as plane, ExitStack() as stack:
-        install(plane, [*own(), *crds.third_party()])
-        for namespace in NAMESPACES:
-            plane.kubectl("create", "namespace", namespace)
-        companions = [each for each in COMPANIONS if each.is_there]
-        for companion in companions:
-            process = _run(companion, plane, state)
-            stack.callback(process.stop, [signal.SIGTERM], 5.0)
-        write_atomically(state / "up.json", json.dumps(asdict(_description(plane, companions))))
-        while plane.is_whole and not ended.wait(1.0):
-            pass
+        _furnish(plane)
+        url = f"http://127.0.0.1:{free_port()}"
+        beside = [_Beside(each, plane, state, url) for each in COMPANIONS if each.is_there]
+        for each in beside:
+            stack.callback(each.stop)
+        _await_operator(url, state)
+        names = tuple(each.name for each in beside)
+        write_atomically(state / "up.json", json.dumps(asdict(_description(plane, names, state, url))))
+        while plane.is_whole and not ended.wait(_SERVE_LOOK_S):
+            for each in beside:
+                each.keep()
         if not ended.is_set():
             raise NotUp(f"A server of the control plane ended; the logs are in {plane.directory}")
 
 
-def _run(companion: Companion, plane: ControlPlane, state: Path) -> TiedProcess:
-    environment = {"KUBECONFIG": str(plane.kubeconfig), "PYTHONPATH": str(_TESTS), "PYTHONUNBUFFERED": "1"}
-    return TiedProcess(
-        [sys.executable, "-m", companion.module, *companion.arguments],
-        log=state / f"{companion.name}.log",
-        directory=state,
-        environment=plain_environment() | environment,
-    )
+def _furnish(plane: ControlPlane) -> None:
+    """Make what is to be there before a feed: kinds, namespaces, the operator's permissions, secrets."""
+    install(plane, [*own(), *crds.third_party()])
+    for namespace in NAMESPACES:
+        plane.kubectl("create", "namespace", namespace)
+    grant(plane, str(OPERATOR.account), NAMESPACE)
+    for name, values in SECRETS.items():
+        plane.kubectl("create", "secret", "generic", name, *(f"--from-literal={key}={values[key]}" for key in values))
 
 
-def _description(plane: ControlPlane, companions: list[Companion]) -> Up:
+class _Beside:
+    """A companion's process, started again when it ends by itself, as a kubelet would."""
+
+    def __init__(self, companion: Companion, plane: ControlPlane, state: Path, http: str) -> None:
+        self.name = companion.name
+        kubeconfig = plane.kubeconfig
+        if companion.account is not None:
+            path = state / f"{companion.name}.kubeconfig"
+            kubeconfig = plane.service_account_kubeconfig(NAMESPACE, companion.account, path, valid=_TOKEN_VALID)
+        self._command = [sys.executable, "-m", companion.module, *companion.arguments]
+        self._state = state
+        self._environment = plain_environment() | {
+            "KUBECONFIG": str(kubeconfig),
+            "PYTHONPATH": str(_TESTS),
+            "PYTHONUNBUFFERED": "1",
+            "HTTP_HOST": "127.0.0.1",
+            "HTTP_PORT": http.rpartition(":")[2],
+        }
+        self._process = self._start()
+
+    def keep(self) -> None:
+        """Start it again when it has ended, some time after its last start."""
+        if not self._process.running() and time.monotonic() - self._started > _START_AGAIN_S:
+            self._process = self._start()
+
+    def stop(self) -> None:
+        """End it."""
+        self._process.stop([signal.SIGTERM], 5.0)
+
+    def _start(self) -> TiedProcess:
+        self._started = time.monotonic()
+        log = self._state / f"{self.name}.log"
+        return TiedProcess(self._command, log=log, directory=self._state, environment=self._environment)
+
+
+def _await_operator(url: str, state: Path) -> None:
+    """Wait until the operator has seen the cluster; raises NotUp with the end of its log when it does not."""
+    deadline = time.monotonic() + _OPERATOR_TIMEOUT_S
+    while get(f"{url}/readyz") is None:
+        if time.monotonic() > deadline:
+            last = (state / f"{OPERATOR.name}.log").read_text(errors="replace").splitlines()[-_LOG_LINES:]
+            raise NotUp("The operator does not become ready; it said:\n" + "\n".join(last))
+        time.sleep(_LOOK_EVERY_S)
+
+
+def _description(plane: ControlPlane, companions: tuple[str, ...], state: Path, operator_url: str) -> Up:
     return Up(
         pid=os.getpid(),
         url=plane.url,
         kubeconfig=str(plane.kubeconfig),
         kubectl=str(plane.programs.kubectl),
-        companions=tuple(companion.name for companion in companions),
+        companions=companions,
+        logs=str(state),
+        operator_url=operator_url,
     )
 
 

@@ -1,4 +1,4 @@
-"""Puts definitions of kinds into a control plane, and waits until they can be used."""
+"""Puts definitions of kinds into a control plane, waits until they can be used, and lets an operator use them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from controlplane.plane import ControlPlane, KubectlFailed
+from marketfeed_operator import rbac
 
 OURS = Path(__file__).parents[2] / "crds"
 
@@ -27,6 +30,12 @@ def install(plane: ControlPlane, definitions: Iterable[Path]) -> None:
     if files:
         plane.kubectl("apply", "--server-side", "--force-conflicts", *files)
         _await_established(plane, files)
+
+
+def grant(plane: ControlPlane, account: str, namespace: str) -> None:
+    """Make an operator's service account, roles and bindings, and their namespace where it is not there."""
+    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+    plane.kubectl("apply", "-f", "-", input=yaml.safe_dump_all([space, *rbac.manifests(account, namespace)]))
 
 
 def established(definition: Mapping[str, Any]) -> bool:

@@ -119,9 +119,12 @@ class ControlPlane:
             raise KubectlFailed(f"kubectl {' '.join(map(str, arguments))}: {answer.stderr.strip()}")
         return answer
 
-    def service_account_kubeconfig(self, namespace: str, name: str, path: Path) -> Path:
-        """Write to `path` how to reach the API server as a service account that exists, and return `path`."""
-        token = self.kubectl("create", "token", name, f"--namespace={namespace}", f"--duration={_TOKEN_VALID}").stdout
+    def service_account_kubeconfig(self, namespace: str, name: str, path: Path, *, valid: str = _TOKEN_VALID) -> Path:
+        """Write to `path` how to reach the API server as a service account that exists, and return `path`.
+
+        valid: how long, as 24h.
+        """
+        token = self.kubectl("create", "token", name, f"--namespace={namespace}", f"--duration={valid}").stdout
         write_atomically(path, self._render(token.strip(), namespace))
         return path
 

@@ -175,6 +175,8 @@ class ControllerManager(_Server):
             "root-ca-file": self._server.ca_file,
             "leader-elect": "false",
             "secure-port": "0",
+            # Pods' addresses are loopback ones here, which are refused as a Service's endpoints.
+            "controllers": "*,-endpoints-controller,-endpointslice-controller,-endpointslice-mirroring-controller",
             "kube-api-qps": "200",  # its default of 20 is what tests would wait for
             "kube-api-burst": "400",
         }

@@ -26,6 +26,7 @@ from helpers import gone, wait_until
 pytestmark = pytest.mark.apiserver
 
 ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "manifests" / "examples" / "binance-spot.yaml"
 WAIT_S = 30.0
 SPARK = {
     "type": "Python",
@@ -200,7 +201,7 @@ def make(tmp_path: Path) -> Iterator[Callable[[str], str]]:
 def test_make_leaves_a_control_plane_running_until_it_is_told_to_end(
     make: Callable[[str], str], tmp_path: Path
 ) -> None:
-    """What is printed can be used at once; twice is as good as once; afterwards nothing is left."""
+    """What is printed can be used at once, and makes a feed ready; twice is as good as once; nothing is left."""
     kubeconfig = re.search(r"export KUBECONFIG=(\S+)", make("control-plane"))
     assert kubeconfig is not None
     running = background.find(tmp_path / "state")
@@ -211,6 +212,14 @@ def test_make_leaves_a_control_plane_running_until_it_is_told_to_end(
     ).stdout
     for kind in ("kafkatopics.kafka.strimzi.io", "sparkapplications.sparkoperator.k8s.io", "podmonitors.monitoring"):
         assert kind in kinds
+    subprocess.run([*kubectl, "apply", "-f", EXAMPLE], capture_output=True, check=True)
+    for condition in ("TopicsReady", "Complete", "Ready"):
+        wait = ["wait", f"--for=condition={condition}", "marketfeed/binance-spot", "--timeout=60s"]
+        subprocess.run([*kubectl, *wait], capture_output=True, check=True)
+    row = subprocess.run([*kubectl, "get", "marketfeeds", "--no-headers"], capture_output=True, text=True, check=True)
+    assert row.stdout.split()[1:4] == ["binance", "3", "1/1"]
+    assert row.stdout.split()[-3:-1] == ["True", "True"]
+    assert len(row.stdout.split()) == 9, f"a column is empty: {row.stdout}"
 
     assert "up already" in make("control-plane")
     assert background.find(tmp_path / "state") == running

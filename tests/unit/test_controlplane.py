@@ -12,10 +12,22 @@ from controlplane import Request, audit, background, binaries, crds, kubeconfig,
 from controlplane.__main__ import usage
 from controlplane.install import established
 from controlplane.servers import ApiServer, ControllerManager, Etcd
+from marketfeed_operator.plan import plan
+from marketfeed_operator.spec import load
+
+ROOT = Path(__file__).parents[2]
 
 LEAF = "-----BEGIN CERTIFICATE-----\nleaf\n-----END CERTIFICATE-----\n"
 AUTHORITY = "-----BEGIN CERTIFICATE-----\nauthority\n-----END CERTIFICATE-----\n"
-UP = background.Up(7, "https://127.0.0.1:1", "/state/admin.kubeconfig", "/cache/kubectl", ("stand-ins",))
+UP = background.Up(
+    pid=7,
+    url="https://127.0.0.1:1",
+    kubeconfig="/state/admin.kubeconfig",
+    kubectl="/cache/kubectl",
+    companions=("stand-ins", "operator"),
+    logs="/state",
+    operator_url="http://127.0.0.1:2",
+)
 
 
 def event(**changes: object) -> str:
@@ -235,6 +247,24 @@ def test_what_comes_next_can_be_copied() -> None:
     assert "export KUBECONFIG=/state/admin.kubeconfig" in usage(UP, "/usr/bin/kubectl")
     assert "PATH" not in usage(UP, "/usr/bin/kubectl")
     assert "export PATH=$PATH:/cache " in usage(UP, None)
+    assert "/state/*.log" in usage(UP, None)
+
+
+def test_who_finds_it_running_is_told_that_its_code_is_old() -> None:
+    """A changed operator only runs after the next start."""
+    assert "make control-plane-down` first" in usage(UP, None, again=True)
+    assert "first" not in usage(UP, None)
+
+
+def test_the_secrets_of_every_example_are_there() -> None:
+    """What an example names, with its keys, is made when the control plane starts."""
+    for example in sorted((ROOT / "manifests" / "examples").glob("*.yaml")):
+        made = plan(load(example.read_text(), example.name))
+        uses = [use for shard in made.shards for use in shard.secrets]
+        uses += [use for consumer in made.consumers for use in consumer.secrets]
+        uses += made.analytics.secrets if made.analytics is not None else ()
+        missing = [use for use in uses if use.key not in background.SECRETS.get(use.name, {})]
+        assert not missing, example.name
 
 
 def test_a_companion_that_is_not_there_is_left_out() -> None:
