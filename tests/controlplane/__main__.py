@@ -64,7 +64,7 @@ def usage(running: background.Up, kubectl: str | None, *, again: bool = False) -
     path = [] if kubectl else [f"  export PATH=$PATH:{Path(running.kubectl).parent}   # kubectl"]
     return "\n".join(
         [
-            f"Beside it run {' and '.join(running.companions)}; nodes, Strimzi and Spark are stood in for: no image runs.",
+            f"Beside it run {' and '.join(running.companions)}; in place of nodes, Strimzi and Spark: no image is run.",
             f"Logs: {running.logs}/*.log    The operator's figures: {running.operator_url}/metrics",
             *old,
             "",
