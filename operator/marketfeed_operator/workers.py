@@ -5,7 +5,8 @@ What does not live here: what is done for one feed (reconcile), and where change
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,9 @@ from marketfeed_operator.reconcile import Again, Tools, let_go, reconcile
 from marketfeed_operator.sampler import Sampler
 from marketfeed_operator.store import Change, FeedName, feed_of, owners
 from marketfeed_operator.workqueue import WorkQueue
+
+_LEFT_FOR_S = 120.0
+"""How long it counts that a feed was deleted: a replica that waits saw it too, and by then another one has done it."""
 
 _log = logger("operator")
 
@@ -65,6 +69,8 @@ class Workers:
         sampler: Sampler,
         progress: Progress,
         namespaces: Sequence[str],
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Look after the feeds of these namespaces, of all when there is none."""
         self._namespaces = frozenset(namespaces)
@@ -75,28 +81,37 @@ class Workers:
         self._sampler = sampler
         self._progress = progress
         self._policies: dict[str, str] = {}  # deletion policies of feeds that were seen to go, by uid
-        self._left: dict[str, tuple[FeedName, Manifest]] = {}  # those feeds, as they were last
+        self._clock = clock
+        self._left: dict[str, tuple[float, FeedName, Manifest]] = {}  # those feeds as they were last, and when
 
     # Whom it concerns
 
     def changed(self, change: Change) -> None:
         """Let whom a change concerns be looked at: what a person changed or somebody deleted comes first."""
         key, gone = change.key, change.new is None
-        manifest = change.new or change.old or {}
         if key.kind == MARKETFEED.kind:
             self._feed_changed(change, FeedName(key.namespace, key.name))
-        elif (feed := feed_of(manifest)) is not None:
-            self._queue.add(feed, urgent=gone and key.kind != POD.kind)
-        else:
-            for uid in owners(manifest):
-                name = self._store.named(uid)
-                self._queue.add(Topic(key) if name is None else name, urgent=gone)
+            return
+        # It concerns those whose label was taken off too.
+        concerned = (*self._concerned(key, change.old), *self._concerned(key, change.new))
+        for work in dict.fromkeys(concerned):
+            self._queue.add(work, urgent=gone and key.kind != POD.kind)
+
+    def _concerned(self, key: Key, manifest: Manifest | None) -> list[Work]:
+        """Return who is to look at an object: the feed that it names, else the feeds that claim it."""
+        if manifest is None:
+            return []
+        feed = feed_of(manifest)
+        if feed is not None:
+            return [feed]
+        return [self._store.named(uid) or Topic(key) for uid in owners(manifest)]
 
     def _feed_changed(self, change: Change, name: FeedName) -> None:
-        if change.old is not None and (change.new is None or _uid(change.new) != _uid(change.old)):
-            self._feed_gone(change.old, name)
-        if change.new is not None:
-            self._queue.add(name, urgent=change.old is None or _wish(change.old) != _wish(change.new))
+        old, new = change.old, change.new
+        if old is not None and (new is None or _uid(new) != _uid(old)):
+            self._feed_gone(old, name)
+        if new is not None:
+            self._queue.add(name, urgent=old is None or _wish(old) != _wish(new))
 
     def _feed_gone(self, feed: Manifest, name: FeedName) -> None:
         """Remember how a feed wanted to be deleted, and let its topics be let go one by one."""
@@ -107,7 +122,7 @@ class Workers:
                 self._queue.add(Topic(key), urgent=True)
         self._store.forget_feed(uid)
         self._tools.secrets.forget(name)
-        self._left[uid] = (name, feed)
+        self._left[uid] = (self._clock(), name, feed)
         self._queue.add(Left(uid))
         self._queue.forget(name)
         _log.info("feed_deleted", namespace=name.namespace, name=name.name, policy=policy)
@@ -166,10 +181,15 @@ class Workers:
             case Topic(key):
                 return await self._let_go(key)
             case Left(uid):
-                name, feed = self._left.pop(uid)
-                self._tools.direct.remove(name, feed)
+                self._remove(uid)
                 return Again()
         return await reconcile(work, self._tools)
+
+    def _remove(self, uid: str) -> None:
+        """Let go what a feed has left outside the cluster, once, and unless a leader before us has had the time to."""
+        left = self._left.pop(uid, None)
+        if left is not None and self._clock() - left[0] <= _LEFT_FOR_S:
+            self._tools.direct.remove(*left[1:])
 
     def _put_off(self, work: Work, kind: str, reason: str) -> None:
         self._metrics.reconciles.labels("error").inc()
@@ -202,6 +222,6 @@ def _uid(feed: Manifest) -> str:
     return str(feed["metadata"]["uid"])
 
 
-def _wish(feed: Manifest) -> tuple[Mapping[str, Any], Mapping[str, str]]:
-    """Return what a person says in a feed: its spec and its annotations."""
-    return feed["spec"], annotations_of(feed)
+def _wish(feed: Manifest) -> tuple[str, Mapping[str, Any], Mapping[str, str]]:
+    """Return what a person says by a feed: that it is this one, its spec and its annotations."""
+    return _uid(feed), feed["spec"], annotations_of(feed)
