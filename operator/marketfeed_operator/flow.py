@@ -78,11 +78,14 @@ class _Flow:
 
 
 def data_flowing(observed: Observed, outcome: Outcome, plan: Plan, old: Mapping[str, Any], now: datetime) -> Condition:
-    """Return DataFlowing: True while every shard's data moves. A shard without news is as it was."""
+    """Return DataFlowing: True while every shard's data moves. A shard without news is as it was.
+
+    Nothing is to be said of a shard without streams: more shards were asked for than the streams need.
+    """
     if plan.suspended:
         return Condition("DataFlowing", "False", "Suspended", "spec.suspend is true")
     before = of(old, "DataFlowing") or {}
-    flows = [(shard.name, _shard(observed, outcome, shard.name, now)) for shard in plan.shards]
+    flows = [(shard.name, _shard(observed, outcome, shard.name, now)) for shard in plan.shards if shard.streams]
     for status in ("False", "Unknown"):
         bad = [(name, flow) for name, flow in flows if flow.status == status]
         if bad:

@@ -14,6 +14,7 @@ from marketfeed_operator.objects import Manifest
 from marketfeed_operator.spark import STARTED_AGAIN
 
 _LONGEST_MESSAGE = 1024  # of an event (events.k8s.io/v1, `note`)
+_MOVES_SHOWN = 3  # the status names more
 
 _GOOD = {
     "TopicsReady": "every topic is ready",
@@ -82,7 +83,8 @@ def _parts(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Notice]:
             continue
         before, after = flip
         if _bad(after):
-            yield _notice("Warning", after["reason"], after["message"])
+            if type_ != "TopicsReady" or not any(_topics({}, new)):  # told topic by topic
+                yield _notice("Warning", after["reason"], after["message"])
         elif after["status"] == "True" and before.get("status") == "False" and _bad(before):
             yield _notice("Normal", type_, f"{sentence} again")
 
@@ -122,10 +124,9 @@ def _proof(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Notice]:
 def _moves(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Notice]:
     begun = new.get("handOver")
     if begun and not old.get("handOver"):
-        more = ", …" if begun["moving"] > len(begun["moves"]) else ""
-        yield _notice(
-            "Normal", "HandOverStarted", f"{_streams(begun['moving'])} to move: {', '.join(begun['moves'])}{more}"
-        )
+        shown = begun["moves"][:_MOVES_SHOWN]
+        more = f" and {rest} more" if (rest := begun["moving"] - len(shown)) > 0 else ""
+        yield _notice("Normal", "HandOverStarted", f"{_streams(begun['moving'])} to move: {', '.join(shown)}{more}")
     done = new.get("lastHandOver")
     if done and done != old.get("lastHandOver"):
         yield _finished(done, (old.get("handOver") or {}).get("moves") or ())

@@ -100,12 +100,13 @@ async def ask(session: aiohttp.ClientSession, pod: Manifest, before: Sample | No
     """Ask one pod's service how it is; whatever goes wrong is the sample's problem."""
     name, base, now = str(pod["metadata"]["name"]), address(pod), time.time()
     try:
-        health = await _json(session, f"{base}/health")
-        stats = _stats(health)
         carried: frozenset[str] = frozenset()
         if labels_of(pod).get(COMPONENT) == COMPONENT_INGESTOR:
             streams = await _json(session, f"{base}/streams")
             carried = frozenset(_texts(streams, "carried"))
+        # Asked second: else it could say of streams that are carried by now that they are not, after their hand-over.
+        health = await _json(session, f"{base}/health")
+        stats = _stats(health)
     except (aiohttp.ClientError, TimeoutError, ValueError, OSError) as error:
         reason = str(error) or type(error).__name__
         return Sample(pod=name, at=now, stats=None, problem=f"does not answer: {reason}"[:_LONGEST_PROBLEM])

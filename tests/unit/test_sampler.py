@@ -110,6 +110,7 @@ def test_an_ingestor_says_what_it_carries() -> None:
     service = healthy()
     service.answers["/streams"] = {"desired": ["A@trade", "B@trade"], "carried": ["A@trade"]}
     assert asked(service, component="ingestor").carried == {"A@trade"}
+    assert service.asked == ["/streams", "/health"], "its health must not be older than what it carries"
 
 
 def test_an_unready_service_has_figures_and_its_own_reason() -> None:

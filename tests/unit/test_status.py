@@ -385,6 +385,17 @@ def test_a_pod_that_has_ended_does_not_speak_any_more() -> None:
     assert said(made(sight), "DataFlowing") == ("False", "NotRunning")
 
 
+def test_a_shard_without_streams_does_not_stop_the_flow() -> None:
+    """Where more shards are asked for than the streams need, one that has none is neither silent nor missing."""
+    body = feed({"spec.symbols": ["BTCUSDT"], "spec.channels": ["trade"], "spec.ingest.shards": 3})
+    shards = (outcome(body).plan or pytest.fail("no plan")).shards
+    empty = [shard.name for shard in shards if not shard.streams]
+    (held,) = (shard.name for shard in shards if shard.streams)
+    sight = sampled(healthy(body, pods=(pod(held), pod(empty[0]))), held, INGESTOR_STATS)
+    sight = sampled(sight, empty[0], {"last_message_age_s": None})
+    assert said(made(sight), "DataFlowing") == ("True", "Flowing")
+
+
 def test_an_old_sample_says_nothing() -> None:
     """A sampler that stands still is not taken for data that flows."""
     old = Sample(pod=f"{SHARD}-x", at=later(-600).timestamp(), stats=INGESTOR_STATS)

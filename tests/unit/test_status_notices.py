@@ -73,6 +73,17 @@ def test_a_part_that_fails_is_told_once_and_so_is_its_return() -> None:
     assert story.see() == ["Normal TopicsReady", "Normal Ready"]
 
 
+def test_two_topics_that_fail_are_two_events() -> None:
+    """The condition, which names the first and counts the others, is no third one."""
+    story = Story()
+    story.see()
+    bad = [
+        topic(name, {"type": "Ready", "status": "False", "reason": "NotSupported", "message": "fewer"})
+        for name in ("binance.trades", "binance.dlq")
+    ]
+    assert story.see(healthy(story.body, *bad)) == ["Warning NotSupported", "Warning NotSupported"]
+
+
 def test_a_roll_of_pods_says_that_the_feed_is_not_ready_for_a_while() -> None:
     """What passes by itself is no warning."""
     story = Story()
@@ -113,7 +124,7 @@ def test_a_hand_over_has_a_beginning_and_an_end() -> None:
     story.see()
     moves = tuple(Move(f"S{number}@trade", "a", "b") for number in range(12))
     assert story.see(result=outcome(story.body, hand_over=HandOver({}, moves))) == ["Normal HandOverStarted"]
-    assert story.messages[0].startswith("12 streams to move: S0@trade: a -> b, ")
+    assert story.messages == ["12 streams to move: S0@trade: a -> b, S1@trade: a -> b, S2@trade: a -> b and 9 more"]
     assert story.see(result=outcome(story.body, hand_over=HandOver({}, moves[:2]))) == []
     assert story.see(result=outcome(story.body, hand_over=HandOver({}))) == ["Normal HandOverFinished"]
     assert story.messages == ["moved 12 streams from a to b in 10 s"]
