@@ -55,7 +55,8 @@ class FakeCluster(Cluster):
 
     def put(self, manifest: Manifest) -> Manifest:
         """Make an object so, as somebody else does; return it as it is now."""
-        self._server.objects.pop(key_of(manifest), None)
+        if key_of(manifest) in self._server.objects:
+            self._server.remove(key_of(manifest))
         self._server.apply(manifest, "somebody", force=True)
         return self._stored(key_of(manifest))
 

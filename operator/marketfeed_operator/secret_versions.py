@@ -37,7 +37,9 @@ class SecretVersions:
         for place in sorted(wanted):
             self._users.setdefault(place, set()).add(feed)
             if place not in self._store.secrets:
-                self._store.secrets[place] = await self._cluster.version(SECRET, *place)
+                version = await self._cluster.version(SECRET, *place)
+                if place in self._users:  # else nobody would keep it true
+                    self._store.secrets[place] = version
 
     def forget(self, feed: FeedName) -> None:
         """Ask no longer for a feed that is gone."""
