@@ -262,7 +262,8 @@ class Cluster:
         Never fails: an event that cannot be written is counted and logged.
         """
         about = About(kind, namespace, name, uid)
-        new_name = f"{name[:200]}.{secrets.token_hex(8)}"
+        # Names rise with time: `kubectl describe` shows these events in the order of their names.
+        new_name = f"{name[:200]}.{time.time_ns():016x}{secrets.token_hex(2)}"
         series = self._recorder.happened(about, notice, datetime.now(UTC), new_name)
         try:
             await self._record(about, notice, series)

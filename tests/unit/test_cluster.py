@@ -368,7 +368,7 @@ def test_a_version_is_asked_for_as_metadata_alone(tmp_path: Path) -> None:
 
 
 def test_repeated_events_count_the_first_one_up(tmp_path: Path) -> None:
-    """One creation, then patches of its series; when it is gone, a new one is made."""
+    """One creation, then patches of its series; when it is gone, a new one is made, whose name sorts after it."""
 
     async def scenario(b: Bench) -> None:
         for _ in range(4):
@@ -379,6 +379,7 @@ def test_repeated_events_count_the_first_one_up(tmp_path: Path) -> None:
         assert first.body["reportingInstance"] == "me"
         assert second.path.endswith(first.body["metadata"]["name"])
         assert second.body["series"]["count"] == 2
+        assert b.api.asked[3].body["metadata"]["name"] > first.body["metadata"]["name"]
         assert b.counted("events_dropped_total") == 1
 
     bench(tmp_path, [says(201), says(200), refuses(404, "NotFound"), says(201)], scenario)
