@@ -30,7 +30,8 @@ from marketfeed_operator.render.access import ANALYTICS_RULES
 
 Rule = dict[str, Any]
 
-_LOOK = ("get", "list", "watch")
+_FOLLOW = ("list", "watch")
+_LOOK = ("get", *_FOLLOW)
 _WRITE = ("create", "patch", "delete")
 
 
@@ -38,10 +39,10 @@ def feed_rules() -> list[Rule]:
     """Return the rules for every namespace that holds feeds or their topics."""
     children = dict.fromkeys((kind.group, kind.plural) for kind in (*ALWAYS_SERVED, *SOMETIMES_SERVED))
     return [
-        rule(MARKETFEED.group, [MARKETFEED.plural], _LOOK),
+        rule(MARKETFEED.group, [MARKETFEED.plural], _FOLLOW),
         rule(MARKETFEED.group, [f"{MARKETFEED.plural}/status"], ("patch",)),
         *(rule(group, _plurals(children, group), (*_LOOK, *_WRITE)) for group in dict.fromkeys(g for g, _ in children)),
-        rule(POD.group, [POD.plural], (*_LOOK, "patch")),
+        rule(POD.group, [POD.plural], (*_FOLLOW, "patch")),
         # Versions of secrets that feeds name, as metadata only; values only for topics made over SASL.
         rule(SECRET.group, [SECRET.plural], ("get",)),
         rule(EVENT.group, [EVENT.plural], ("create", "patch")),
@@ -51,13 +52,13 @@ def feed_rules() -> list[Rule]:
 
 
 def cluster_rules() -> list[Rule]:
-    """Return what needs a cluster-wide role: to learn which APIs are installed."""
-    return [rule(CUSTOM_RESOURCE.group, [CUSTOM_RESOURCE.plural], _LOOK)]
+    """Return what an operator of all namespaces needs beside: kopf follows which kinds there are."""
+    return [rule(CUSTOM_RESOURCE.group, [CUSTOM_RESOURCE.plural], _FOLLOW)]
 
 
 def lease_rules() -> list[Rule]:
     """Return the rules for the operator's own namespace."""
-    return [rule(LEASE.group, [LEASE.plural], ("get", "create", "update", "patch"))]
+    return [rule(LEASE.group, [LEASE.plural], ("get", "create", "update"))]
 
 
 def rule(group: str, resources: list[str], verbs: tuple[str, ...]) -> Rule:
@@ -75,15 +76,15 @@ def manifests(
 ) -> list[Manifest]:
     """Return the service account, roles and bindings of an operator that looks after the feeds of `namespaces`.
 
-    None means all of them. Otherwise only the definitions of kinds are read cluster-wide, and `topic_namespaces` are
-    where else KafkaTopics may be written to. All the namespaces must exist.
+    None means all of them. Otherwise there is no cluster-wide role, and `topic_namespaces` are where else KafkaTopics
+    may be written to; operators that share one need names of their own. All the namespaces must exist.
     """
     account = {"kind": "ServiceAccount", "name": name, "namespace": namespace}
-    everywhere = cluster_rules() if namespaces else [*feed_rules(), *cluster_rules()]
+    everywhere = () if namespaces else _granted("ClusterRole", name, None, [*feed_rules(), *cluster_rules()], account)
     far = [place for place in dict.fromkeys(topic_namespaces) if place not in namespaces] if namespaces else []
     return [
         _object("v1", "ServiceAccount", name, namespace, {}),
-        *_granted("ClusterRole", name, None, everywhere, account),
+        *everywhere,
         *_granted("Role", f"{name}-lease", namespace, lease_rules(), account),
         *(each for place in dict.fromkeys(namespaces) for each in _granted("Role", name, place, feed_rules(), account)),
         *(each for place in far for each in _granted("Role", f"{name}-topics", place, topic_rules(), account)),

@@ -55,11 +55,9 @@ def test_every_binding_gives_a_printed_role_to_the_account(arguments: list[str])
 
 
 def test_an_operator_of_some_namespaces_can_write_nowhere_else() -> None:
-    """Cluster-wide it only learns which kinds there are; in a namespace of topics it has topics alone."""
+    """It has no cluster-wide role; in a namespace of topics it has topics alone."""
     objects = printed(*NARROW)
-    (everywhere,) = named(objects, "ClusterRole").values()
-    assert resources(everywhere) == {"customresourcedefinitions"}
-    assert {verb for rule in everywhere["rules"] for verb in rule["verbs"]} == {"get", "list", "watch"}
+    assert named(objects, "ClusterRole") == {}
     roles = named(objects, "Role")
     assert {place for place, _ in roles} == {"feeds", "more", "kafka", "marketfeed"}
     assert resources(roles["kafka", "marketfeed-operator-topics"]) == {"kafkatopics"}

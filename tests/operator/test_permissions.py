@@ -1,0 +1,194 @@
+"""The operator's rights on a real API server: what it asks for it may do, what it may do it asks for, and no more."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from controlplane import ControlPlane, audit
+from helpers import wait_until
+from marketfeed_operator import rbac
+from marketfeed_operator.render.access import ANALYTICS_RULES
+from operators import Feeds, OperatorProcess, operator
+from replicas import KAFKA, LATE_S, REPLICAS, apply_all, replica, settle, user
+from standins.runner import Standins
+
+Right = tuple[str, str, str]
+"""API group, resource, verb."""
+
+BEFORE, AFTER = ("BTCUSDT", "ETHUSDT"), ("BTCUSDT", "ETHUSDT", "SOLUSDT", "BNBUSDT")
+_FORBIDDEN, _CREATED = 403, 201
+
+
+@pytest.fixture(scope="module")
+def standins(quiet_control_plane: ControlPlane) -> Iterator[Standins]:
+    """Run the nodes, the Spark operator and the topic operator there."""
+    with Standins(quiet_control_plane.kubeconfig, topic_namespace=KAFKA) as running:
+        yield running
+
+
+def _rights(rules: list[dict[str, Any]]) -> set[Right]:
+    """Return what rules allow, one by one."""
+    return {
+        (group, resource, verb)
+        for rule in rules
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+_UNSEEN = {
+    # Nobody may hand out what he does not have: these are for the streaming job's driver.
+    *_rights(list(ANALYTICS_RULES)),
+    # A feed has one as long as it lives; one that an earlier version named otherwise must be taken away.
+    ("monitoring.coreos.com", "podmonitors", "delete"),
+}
+"""Rights that no request of a feed's life shows."""
+
+
+def _used(requests: list[audit.Request]) -> set[Right]:
+    """Return what requests needed; a server-side apply that makes the object needs the right to create it too."""
+    found = set()
+    for item in requests:
+        group = item.uri.split("/")[2] if item.uri.startswith("/apis/") else ""
+        if item.resource and item.code != _FORBIDDEN:
+            found.add((group, item.resource, item.verb))
+            if item.verb == "patch" and item.code == _CREATED:
+                found.add((group, item.resource, "create"))
+    return found
+
+
+def _denied(requests: list[audit.Request]) -> list[str]:
+    return [f"{item.verb} {item.uri}" for item in requests if item.code == _FORBIDDEN]
+
+
+def test_a_feeds_life_needs_every_right_and_no_other(
+    quiet_control_plane: ControlPlane, quiet_feeds: Feeds, standins: Standins, tmp_path: Path
+) -> None:
+    """From the first apply to the deletion, with Retain and with Delete, nothing is forbidden and no right is idle."""
+    feeds = quiet_feeds
+    del standins
+    analytics = {"sink": "timescale", "checkpoint": {"volumeClaim": "checkpoints"}}
+    (sink,) = feeds.document()["spec"]["sinks"]
+    sinks = [{**sink, "replicas": 2}]
+    begun = datetime.now(UTC)
+    with replica(quiet_control_plane, tmp_path, REPLICAS[0]) as process:
+        apply_all(feeds, ["whole"], BEFORE, sinks=sinks, analytics=analytics, ingest={"streamsPerShard": 2})
+        apply_all(feeds, ["kept"], BEFORE, deletionPolicy="Retain")
+        feeds.wait("Ready", name="whole")
+        feeds.wait("Ready", name="kept")
+        for suspend in (True, False, True, False):
+            apply_all(feeds, ["whole"], AFTER, suspend=suspend, ingest={"streamsPerShard": 8})
+            feeds.wait("Suspended", str(suspend), name="whole")
+        feeds.secret(dsn="postgresql://writer:tr0ub4dor@db:5432/marketfeed")
+        apply_all(feeds, ["whole"], BEFORE, sinks=[])
+        settle(feeds, ["whole"], BEFORE)
+        feeds.kubectl("delete", "marketfeeds", "--all")
+        wait_until(lambda: not _topics(feeds), LATE_S, "the topics to go", every_s=0.3)
+        process.terminate()
+    requests = quiet_control_plane.requests(user(REPLICAS[0]), begun)
+    assert _denied(requests) == []
+    allowed = _rights([*rbac.feed_rules(), *rbac.cluster_rules(), *rbac.lease_rules()])
+    assert sorted(allowed - _used(requests) - _UNSEEN) == []
+
+
+def _topics(feeds: Feeds) -> list[str]:
+    found = feeds.items("kafkatopics", namespace=KAFKA)
+    names = [item["metadata"]["name"] for item in found]
+    return [name for name in names if name.startswith(feeds.namespace)]
+
+
+@pytest.fixture
+def tenants(quiet_control_plane: ControlPlane, standins: Standins) -> Iterator[tuple[Tenant, Tenant]]:
+    """Return two namespaces, each with an account that may look after this one alone; their topics are in kafka."""
+    del standins
+    with ExitStack() as stack:
+        made = [Tenant(quiet_control_plane, f"tenant-{name}-{secrets.token_hex(3)}") for name in "ab"]
+        for tenant in made:
+            stack.enter_context(tenant)
+        yield made[0], made[1]
+
+
+class Tenant:
+    """A namespace with its own operator, which shares the topics' namespace with others."""
+
+    def __init__(self, plane: ControlPlane, namespace: str) -> None:
+        self.plane = plane
+        self.namespace = namespace
+        self.feeds = Feeds(plane, namespace, KAFKA)
+        self.user = f"system:serviceaccount:{namespace}:{namespace}"
+
+    def __enter__(self) -> None:
+        self.plane.kubectl("create", "namespace", self.namespace)
+        self.feeds.secret()
+        documents = rbac.manifests(self.namespace, self.namespace, [self.namespace], [KAFKA])
+        self.plane.kubectl("apply", "-f", "-", input=yaml.safe_dump_all(documents))
+
+    def __exit__(self, *_: object) -> None:
+        self.plane.kubectl("delete", "namespace", self.namespace, "--wait=false")
+
+    @contextmanager
+    def operator(self, folder: Path) -> Iterator[OperatorProcess]:
+        """Run the tenant's operator."""
+        name = f"{self.namespace}-{secrets.token_hex(2)}"
+        folder.mkdir(exist_ok=True)
+        kubeconfig = self.plane.service_account_kubeconfig(self.namespace, self.namespace, folder / f"{name}.account")
+        settings = {"namespace": self.namespace, "namespaces": (self.namespace,), "topic_namespaces": (KAFKA,)}
+        with operator(self.plane, folder, name=name, kubeconfig=kubeconfig, **settings) as process:
+            wait_until(process.leads, LATE_S, "the tenant's operator to lead", every_s=0.1)
+            yield process
+
+    def topics(self) -> dict[str, str]:
+        """Return name → uid of the KafkaTopics of this tenant's feeds."""
+        found = [item["metadata"] for item in self.feeds.items("kafkatopics", namespace=KAFKA)]
+        return {each["name"]: each["uid"] for each in found if each["name"].startswith(self.namespace)}
+
+
+def test_an_operator_of_one_namespace_needs_no_other(tenants: tuple[Tenant, Tenant], tmp_path: Path) -> None:
+    """With roles for its namespace and its topics' alone a feed lives and dies; nothing is asked for elsewhere."""
+    here, _ = tenants
+    with here.operator(tmp_path):
+        apply_all(here.feeds, ["spot"], BEFORE)
+        here.feeds.wait("Ready")
+        apply_all(here.feeds, ["spot"], AFTER)
+        settle(here.feeds, ["spot"], AFTER)
+        here.feeds.kubectl("delete", "marketfeed", "spot")
+        wait_until(lambda: not here.topics(), LATE_S, "the topics to go", every_s=0.3)
+    requests = here.plane.requests(here.user)
+    assert _denied(requests) == []
+    elsewhere = {item.uri for item in requests if item.resource and item.namespace not in (here.namespace, KAFKA)}
+    assert elsewhere == set()
+    assert {item.resource for item in requests if item.namespace == KAFKA} == {"kafkatopics"}
+
+
+def test_an_operator_leaves_the_topics_of_other_namespaces_alone(
+    tenants: tuple[Tenant, Tenant], tmp_path: Path
+) -> None:
+    """A topic that is claimed by a feed whose namespace it does not watch is none of its business, feed or no feed."""
+    here, there = tenants
+    with there.operator(tmp_path) as other:
+        apply_all(there.feeds, ["theirs"], BEFORE)
+        there.feeds.wait("TopicsReady", name="theirs")
+        other.terminate()
+    topics = there.topics()
+    assert len(topics) == 3
+    there.feeds.kubectl("delete", "marketfeed", "theirs")
+    with here.operator(tmp_path):
+        apply_all(here.feeds, ["spot"], BEFORE)
+        settle(here.feeds, ["spot"], BEFORE)
+        here.plane.kubectl("annotate", "kafkatopics", *topics, f"--namespace={KAFKA}", "touched=true")
+        apply_all(here.feeds, ["spot"], AFTER)
+        settle(here.feeds, ["spot"], AFTER)
+        assert there.topics() == topics
+        written = {item.name for item in here.plane.writes(here.user) if item.namespace == KAFKA}
+        assert written == set(here.topics())
+    with there.operator(tmp_path):
+        wait_until(lambda: not there.topics(), LATE_S, "their own operator to let them go", every_s=0.3)
