@@ -10,6 +10,7 @@ Topic Operator", on the annotation `strimzi.io/managed`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -86,21 +87,21 @@ class Orphan:
     policy: str
 
 
-def release(topic: Manifest, uid: str, policy: str, now: datetime) -> Step:
+def release(topic: Manifest, uid: str, policy: str, now: datetime, answer_s: float = ANSWER_S) -> Step:
     """Return the next step of letting `topic` go from the feed `uid`; with `policy` Retain its data is kept.
 
     A topic that the feed does not claim is never touched. The data is deleted only under the policy Delete, and only
-    where no other feed claims the topic.
+    where no other feed claims the topic. `answer_s`: how long Strimzi may take to answer.
     """
     claims = claims_of(topic)
     if "deletionTimestamp" in topic["metadata"]:
-        return _gone(topic, now)
+        return _gone(topic, now, answer_s)
     if uid not in claims:
         return Step(Action.GONE, f"{_name(topic)} is not claimed by this feed", done=True)
     if len(claims) > 1:
         return _unclaim(topic, uid)
     if annotations_of(topic).get(MANAGED) == "false":
-        return _let_go(topic, uid, now)
+        return _let_go(topic, uid, now, answer_s)
     if policy == DELETE:
         return _remove(topic, "with its topic and data")
     return _unmanage(topic, now)
@@ -148,7 +149,7 @@ def _unmanage(topic: Manifest, now: datetime) -> Step:
     return Step(Action.UNMANAGE, sentence, patch=patch, look_again_s=_LOOK_AGAIN_S)
 
 
-def _let_go(topic: Manifest, uid: str, now: datetime) -> Step:
+def _let_go(topic: Manifest, uid: str, now: datetime, answer_s: float) -> Step:
     """Return the step for a topic that is marked as not managed."""
     released = annotations_of(topic).get(RELEASED_AT)
     if released is None:
@@ -156,12 +157,12 @@ def _let_go(topic: Manifest, uid: str, now: datetime) -> Step:
     if _let_go_by_strimzi(topic):
         return _remove(topic, "its topic and data are kept")
     waited_s = _since_s(released, now)
-    if waited_s < ANSWER_S:
+    if waited_s < answer_s:
         sentence = f"{_name(topic)} is kept: waiting for Strimzi to let go of it"
-        return Step(Action.WAIT, sentence, look_again_s=min(_LOOK_AGAIN_S, ANSWER_S - waited_s))
+        return Step(Action.WAIT, sentence, look_again_s=min(_LOOK_AGAIN_S, answer_s - waited_s))
     if not topic.get("status") and not topic["metadata"].get("finalizers"):
         return _remove(topic, "Strimzi has never seen it")
-    return _leave(topic, uid)
+    return _leave(topic, uid, waited_s)
 
 
 def _remove(topic: Manifest, how: str) -> Step:
@@ -176,7 +177,7 @@ def _remove(topic: Manifest, how: str) -> Step:
     )
 
 
-def _leave(topic: Manifest, uid: str) -> Step:
+def _leave(topic: Manifest, uid: str, waited_s: float) -> Step:
     """Give the resource up as it is: not managed, so that nothing happens to the data when Strimzi comes back."""
     ours = labels_of(topic).get(MANAGED_BY) == MANAGER
     labels = [f"{CLAIM_PREFIX}{uid}", *((MANAGED_BY, NAME, COMPONENT, INSTANCE) if ours else ())]
@@ -186,20 +187,21 @@ def _leave(topic: Manifest, uid: str) -> Step:
         labels={name: None for name in labels if name in labels_of(topic)},
         annotations={**_wish(topic, uid), **marks},
     )
+    long = f" for {waited_s:.0f} s" if math.isfinite(waited_s) else ""
     sentence = (
-        f"{_name(topic)} stays, not managed: Strimzi has not answered for {ANSWER_S:.0f} s. Its topic and data are "
+        f"{_name(topic)} stays, not managed: Strimzi has not answered{long}. Its topic and data are "
         "kept; delete the resource by hand once the topic operator runs"
     )
     return Step(Action.LEAVE, sentence, patch=patch, done=True)
 
 
-def _gone(topic: Manifest, now: datetime) -> Step:
+def _gone(topic: Manifest, now: datetime, answer_s: float) -> Step:
     """Say how the deletion goes: not done while a finalizer is there, so that a hanging one is told of."""
     metadata = topic["metadata"]
     finalizers = metadata.get("finalizers") or ()
     waited_s = _since_s(metadata["deletionTimestamp"], now)
-    if waited_s < ANSWER_S or not finalizers:
-        look_again_s = ANSWER_S - waited_s if finalizers else None
+    if waited_s < answer_s or not finalizers:
+        look_again_s = answer_s - waited_s if finalizers else None
         sentence = f"{_name(topic)} is being deleted"
         return Step(Action.GONE, sentence, done=not finalizers, look_again_s=look_again_s)
     sentence = (
@@ -225,7 +227,7 @@ def _since_s(time: str, now: datetime) -> float:
     try:
         return (now - datetime.fromisoformat(time)).total_seconds()
     except (TypeError, ValueError):
-        return ANSWER_S
+        return math.inf
 
 
 def _patch(

@@ -67,6 +67,8 @@ class Operator:
             installation=_installation(settings),
             defaults=defaults,
             status_s=settings.status_s,
+            answer_s=settings.topic_patience_s,
+            wake=self._queue.add,
             patience_s=settings.analytics_patience_s,
         )
         self._workers = Workers(tools, self._queue, self._sampler, self.progress, settings.namespaces)

@@ -39,6 +39,7 @@ from marketfeed_operator.objects import (
     Kind,
     Manifest,
     annotations_of,
+    claims_of,
     digest,
     key_of,
     labels_of,
@@ -79,6 +80,8 @@ class Tools:
     defaults: Defaults
     status_s: float
     patience_s: float = spark.PATIENCE_S
+    answer_s: float = deletion.ANSWER_S
+    wake: Callable[[FeedName], None] = lambda _: None  # lets another feed be looked at
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
 
@@ -220,6 +223,7 @@ class _Pass:
             _log.warning("refused", kind=key.kind, namespace=key.namespace, name=key.name, reason=str(error))
         else:
             store.put(made)
+            _wake_others(made, self._uid, self._tools)
             self._tools.metrics.children_applied.labels(key.kind, write.cause).inc()
             _log.info("applied", kind=key.kind, namespace=key.namespace, name=key.name, why=write.why)
 
@@ -280,14 +284,16 @@ class _Pass:
 
 async def let_go(topic: Manifest, uid: str, policy: str, tools: Tools) -> deletion.Step:
     """Take the next step of releasing a topic from a feed. Raises Conflict when it is another by now: judge it anew."""
-    step = deletion.release(topic, uid, policy, tools.now())
+    step = deletion.release(topic, uid, policy, tools.now(), tools.answer_s)
     key, kind = key_of(topic), _kind(topic)
     if step.patch is None and not step.delete:
         return step
     _log.info("releasing", topic=key.name, namespace=key.namespace, step=step.action, why=step.sentence)
     try:
         if step.patch is not None:
-            tools.store.put(await tools.cluster.patch(kind, key.namespace, key.name, step.patch))
+            made = await tools.cluster.patch(kind, key.namespace, key.name, step.patch)
+            tools.store.put(made)
+            _wake_others(made, uid, tools)
         else:
             await tools.cluster.delete(
                 kind, key.namespace, key.name, uid=step.uid, resource_version=step.resource_version
@@ -295,6 +301,14 @@ async def let_go(topic: Manifest, uid: str, policy: str, tools: Tools) -> deleti
     except NotFound:
         tools.store.drop(topic)
     return step
+
+
+def _wake_others(topic: Manifest, uid: str, tools: Tools) -> None:
+    """Let the other feeds of a topic that we wrote be looked at: to the watch our own write is no news."""
+    for other in claims_of(topic).keys() - {uid}:
+        name = tools.store.named(other)
+        if name is not None:
+            tools.wake(name)
 
 
 def _moves(made: Plan, observed: Observed, uid: str) -> handover.HandOver:

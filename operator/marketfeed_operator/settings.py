@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from marketfeed.settings import HttpSettings, Settings, setting
+from marketfeed_operator.deletion import ANSWER_S
 from marketfeed_operator.spark import PATIENCE_S
 
 
@@ -63,6 +64,12 @@ class OperatorSettings(Settings):
         "OPERATOR_ANALYTICS_PATIENCE",
         "how long a streaming job may have ended, or be an old one, before it is started again; others scale, s",
         default=PATIENCE_S,
+        minimum=1,
+    )
+    topic_patience_s: float = setting(
+        "OPERATOR_TOPIC_PATIENCE",
+        "how long Strimzi may take to let go of a topic that is kept, before its KafkaTopic is left as it is, s",
+        default=ANSWER_S,
         minimum=1,
     )
     lease_s: float = setting("OPERATOR_LEASE", "how long a lease lasts without renewal, s", default=10.0, minimum=1)

@@ -81,13 +81,16 @@ class Store:
         return Change(key, old, manifest)
 
     def drop(self, manifest: Manifest) -> Change | None:
-        """Take it that an object is gone; return None when we did not know it, or know a newer one of its name."""
+        """Take it that an object is gone; return None when we did not know it, or know a newer one of its name.
+
+        The change holds its last state, which may be one that no watch has told of before.
+        """
         key = key_of(manifest)
         old = self._objects.get(key)
         if old is None or version(old) > version(manifest):
             return None
         self._forget(key)
-        return Change(key, old, None)
+        return Change(key, _lean(manifest), None)
 
     def _forget(self, key: Key) -> None:
         old = self._objects.pop(key, None)
