@@ -110,13 +110,15 @@ def supervise(
 ) -> Verdict:
     """Judge the job `live` (a SparkApplication) beside the one that is `wanted`; `pods` are the feed's, or more.
 
+    For feeds with a streaming job: where nobody serves its API there is none to want, and that is what must be said.
+
     The verdict's nudge is the value to render: the present one, or a new one where the job must be started again. The
     object as it is after that write must be seen before the next judgement, else the job is nudged twice.
     """
-    if wanted is None:
-        return Verdict("Off", ready=True, reason="Off", message="no streaming job is wanted", nudge=None)
     if not served.spark_application:
         return _unserved()
+    if wanted is None:
+        return Verdict("Off", ready=True, reason="Off", message="no streaming job is wanted", nudge=None)
     nudge = None if live is None else (_driver_spec(live).get("annotations") or {}).get(NUDGE)
     if wanted["spec"].get("suspend"):
         return Verdict("Suspended", ready=False, reason="Suspended", message="spec.suspend is true", nudge=nudge)

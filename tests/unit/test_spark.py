@@ -82,6 +82,7 @@ def test_no_job_no_api_suspended_and_not_made_yet() -> None:
     assert supervise(None, None, (), EVERYTHING, NOW).state == "Off"
     unserved = supervise(job(), None, (), Served(), NOW)
     assert (unserved.state, unserved.reason) == ("Unserved", "SparkNotServed")
+    assert supervise(None, None, (), Served(), NOW) == unserved, "it is not rendered then"
     assert judged(job("SUSPENDED", nudge="1@5"), wanted=job(spec={"suspend": True})).state == "Suspended"
     assert judged(job("SUSPENDED", nudge="1@5"), wanted=job(spec={"suspend": True})).nudge == "1@5"
     assert judged(None).reason == "Waiting"
