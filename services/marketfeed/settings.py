@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import builtins
 import dataclasses
+import functools
 import json
 import types
 import typing
@@ -137,7 +138,12 @@ def _with_defaults(item: dataclasses.Field[Any], env: Mapping[str, str]) -> Mapp
     return defaults | {name: text for name, text in env.items() if text}
 
 
-def _hints(cls: type) -> dict[str, Any]:
+def _hints(cls: type) -> Mapping[str, Any]:
+    return _compiled_hints(cls)
+
+
+@functools.cache  # annotations are text that is compiled anew each time
+def _compiled_hints(cls: type) -> Mapping[str, Any]:
     return typing.get_type_hints(cls)
 
 
