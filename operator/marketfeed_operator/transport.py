@@ -12,7 +12,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import kopf
@@ -69,6 +70,9 @@ class Transport:
         configuration = Configuration()
         credentials = Credentials(configuration, kubeconfig, context)
         await credentials.load()
+        configuration.proxy = configuration.proxy or _proxy_of(configuration.host)
+        # aiohttp's own trust would read ~/.netrc in a thread before each request, and stumble over what is in there.
+        configuration.client_session_kwargs = {"trust_env": False}
         try:
             client = ApiClient(configuration)
         except _UNUSABLE as error:
@@ -119,7 +123,6 @@ class Transport:
             certificate_path=configuration.cert_file,
             private_key_path=configuration.key_file,
             proxy_url=configuration.proxy,
-            trust_env=True,
         )
 
     async def close(self) -> None:
@@ -177,6 +180,12 @@ class Credentials:
         if self._in_cluster:
             config.load_incluster_config(self._configuration, try_refresh_token=False)
         return self._configuration
+
+
+def _proxy_of(url: str) -> str | None:
+    """Return the proxy that the environment names for a URL (HTTPS_PROXY, NO_PROXY)."""
+    parts = urlsplit(url)
+    return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
 
 
 def _unusable(error: Exception) -> ConfigurationError:
