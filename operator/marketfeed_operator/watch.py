@@ -42,6 +42,19 @@ class Watched:
     selector: str = ""
 
 
+class _NoDiffs(kopf.DiffBaseStorage):
+    """Keeps nothing to compare objects with: kopf copies each object for it at each event, and we read no diffs."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        return None
+
+
 class Watcher:
     """One kopf in one thread. `ended` is done when it ended by itself, which it never should."""
 
@@ -130,6 +143,7 @@ def _settings(request_timeout_s: float, *, clusterwide: bool) -> kopf.OperatorSe
     settings.watching.client_timeout = _CLIENT_TIMEOUT_S
     settings.watching.reconnect_backoff = _RECONNECT_BACKOFF_S
     settings.batching.batch_window = _BATCH_WINDOW_S
+    settings.persistence.diffbase_storage = _NoDiffs()
     settings.posting.enabled = False
     settings.scanning.disabled = not clusterwide  # a namespaced role may not list custom resources
     for name in ("kopf", "kopf.objects"):
