@@ -20,6 +20,7 @@ class Sample:
     at: float  # s since the epoch
     stats: Mapping[str, Any] | None
     carried: frozenset[str] = frozenset()  # an ingestor's streams that the venue has acknowledged, as BTCUSDT@trade
+    desired: frozenset[str] | None = None  # the streams that an ingestor's file asks for; None where it does not say
     problem: str | None = None  # why it is not ready, or why it did not answer
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from marketfeed.errors import ConfigurationError
 from marketfeed.exchanges import venue
 from marketfeed.logs import logger
-from marketfeed_operator import changes, deletion, diff, handover, spark, status
+from marketfeed_operator import changes, deletion, diff, handover, spark, status, waking
 from marketfeed_operator.cluster import Cluster
 from marketfeed_operator.direct import Topics
 from marketfeed_operator.errors import Conflict, Forbidden, Invalid, NotFound
@@ -40,7 +40,6 @@ from marketfeed_operator.objects import (
     Manifest,
     annotations_of,
     claims_of,
-    digest,
     key_of,
     labels_of,
 )
@@ -130,7 +129,7 @@ class _Pass:
         observed = await self._reclaim(observed, allowed)
         for write in diff.writes(allowed, observed, self._uid):
             await self._write(write)
-        await self._wake_pods(made)
+        listening = await self._wake_pods(made)
         kept = {key_of(manifest) for manifest in (*wanted, *allowed)}
         releasing = await self._release(kept, {item.key for item in held_back}, policy)
         outcome = Outcome(
@@ -146,7 +145,7 @@ class _Pass:
         observed = self._observe(_secrets(made), observed.children)
         await self._report(observed, outcome)
         figures_s = status.figures_due_s(observed, outcome, self._tools.now(), self._tools.status_s)
-        return _again(outcome, figures_s, direct_s, refused=bool(self._failures))
+        return _again(outcome, figures_s, direct_s, waking.AGAIN_S if listening else None, refused=bool(self._failures))
 
     def _observe(self, secrets: Iterable[str], adopted: Mapping[Key, Manifest] | None = None) -> Observed:
         """Gather what the store knows; `adopted` are objects of the right names that it did not know before."""
@@ -227,14 +226,15 @@ class _Pass:
             self._tools.metrics.children_applied.labels(key.kind, write.cause).inc()
             _log.info("applied", kind=key.kind, namespace=key.namespace, name=key.name, why=write.why)
 
-    async def _wake_pods(self, made: Plan) -> None:
-        """Tell the kubelet of shards whose streams changed: a changed pod makes it look at its volumes at once.
+    async def _wake_pods(self, made: Plan) -> bool:
+        """Tell the kubelet of shards whose streams changed; return whether some pod may have to be told again.
 
-        Without this, a ConfigMap's change is only seen at the kubelet's next round, once a minute and a half at worst.
+        Without this a changed ConfigMap waits for the kubelet's next round, up to a minute and a half: see waking. It
+        comes after the API server's answers to all writes, for a kubelet that is told too early mounts the old streams.
         """
         if made.suspended:
-            return
-        store = self._tools.store
+            return False
+        store, listening = self._tools.store, False
         for pod in store.pods(self._name):
             shard = labels_of(pod).get(SHARD_LABEL)
             if shard is None or labels_of(pod).get(COMPONENT) != COMPONENT_INGESTOR:
@@ -242,9 +242,12 @@ class _Pass:
             streams = store.get(Key(CONFIG_MAP.group, CONFIG_MAP.kind, self._name.namespace, shard))
             if streams is None or pod["metadata"].get("deletionTimestamp"):
                 continue
-            content = digest(streams.get("data") or {})
-            if annotations_of(pod).get(STREAMS) != content:
-                await self._patch(POD, pod, {"metadata": {"annotations": {STREAMS: content}}})
+            sample = store.samples.get((self._name.namespace, pod["metadata"]["name"]))
+            listening |= not waking.is_awake(pod, streams, sample)
+            annotation = waking.call(pod, streams, sample, self._tools.now().timestamp())
+            if annotation is not None:
+                await self._patch(POD, pod, {"metadata": {"annotations": {STREAMS: annotation}}})
+        return listening
 
     async def _patch(self, kind: Kind, manifest: Manifest, patch: Mapping[str, Any]) -> Manifest | None:
         """Patch an object; return it as it is now, None when it is gone."""

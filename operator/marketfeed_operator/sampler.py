@@ -101,9 +101,11 @@ async def ask(session: aiohttp.ClientSession, pod: Manifest, before: Sample | No
     name, base, now = str(pod["metadata"]["name"]), address(pod), time.time()
     try:
         carried: frozenset[str] = frozenset()
+        desired: frozenset[str] | None = None
         if labels_of(pod).get(COMPONENT) == COMPONENT_INGESTOR:
             streams = await _json(session, f"{base}/streams")
             carried = frozenset(_texts(streams, "carried"))
+            desired = frozenset(_texts(streams, "desired")) if "desired" in streams else None
         # Asked second: else it could say of streams that are carried by now that they are not, after their hand-over.
         health = await _json(session, f"{base}/health")
         stats = _stats(health)
@@ -116,6 +118,7 @@ async def ask(session: aiohttp.ClientSession, pod: Manifest, before: Sample | No
         at=now,
         stats=_with_rate(stats, now, before),
         carried=carried,
+        desired=desired,
         problem=None if problem is None else str(problem)[:_LONGEST_PROBLEM],
     )
 

@@ -109,7 +109,8 @@ def test_an_ingestor_says_what_it_carries() -> None:
     """Its acknowledged streams are what hand-overs wait for."""
     service = healthy()
     service.answers["/streams"] = {"desired": ["A@trade", "B@trade"], "carried": ["A@trade"]}
-    assert asked(service, component="ingestor").carried == {"A@trade"}
+    sample = asked(service, component="ingestor")
+    assert (sample.desired, sample.carried) == ({"A@trade", "B@trade"}, {"A@trade"})
     assert service.asked == ["/streams", "/health"], "its health must not be older than what it carries"
 
 
