@@ -20,21 +20,21 @@ _GRACE_S = 3.0  # within which a healthy watch tells what a list shows
 async def fill(cluster: Cluster, store: Store, watched: Iterable[Watched], namespaces: Sequence[str]) -> None:
     """Take the present state of every watched kind, before anything is decided."""
     for one in watched:
-        for manifest in await _list(cluster, one, namespaces):
+        for manifest in await listed(cluster, one, namespaces):
             store.put(manifest)
 
 
 async def compare(cluster: Cluster, store: Store, watched: Watched, namespaces: Sequence[str]) -> list[Change]:
     """Return what the watch of a kind has missed, after putting it right in the store."""
     before = {key_of(manifest): manifest for manifest in store.of_kind(watched.kind.kind)}
-    listed = {key_of(manifest): manifest for manifest in await _list(cluster, watched, namespaces)}
-    if not _differs(before, listed):
+    now = {key_of(manifest): manifest for manifest in await listed(cluster, watched, namespaces)}
+    if not _differs(before, now):
         return []
     await asyncio.sleep(_GRACE_S)
-    found = [store.put(manifest) for manifest in listed.values()]
+    found = [store.put(manifest) for manifest in now.values()]
     for key, manifest in before.items():
         live = store.get(key)
-        if key not in listed and live is not None and version(live) == version(manifest):
+        if key not in now and live is not None and version(live) == version(manifest):
             found.append(store.drop(manifest))
     return [change for change in found if change is not None]
 
@@ -45,7 +45,8 @@ def _differs(before: dict[Key, Manifest], listed: dict[Key, Manifest]) -> bool:
     )
 
 
-async def _list(cluster: Cluster, watched: Watched, namespaces: Sequence[str]) -> list[Manifest]:
+async def listed(cluster: Cluster, watched: Watched, namespaces: Sequence[str]) -> list[Manifest]:
+    """Return what the API server has of a kind, in these namespaces or, without any, in all."""
     kind: Kind = watched.kind
     found: list[Manifest] = []
     for namespace in namespaces or (None,):

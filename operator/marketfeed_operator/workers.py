@@ -6,12 +6,12 @@ What does not live here: what is done for one feed (reconcile), and where change
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from marketfeed.logs import logger
-from marketfeed_operator import deletion
+from marketfeed_operator import deletion, resync
 from marketfeed_operator.diff import is_topic_key
 from marketfeed_operator.errors import ApiError, LostLeadership, NotLeader
 from marketfeed_operator.health import Progress
@@ -28,6 +28,7 @@ from marketfeed_operator.objects import (
 from marketfeed_operator.reconcile import Again, Tools, let_go, reconcile
 from marketfeed_operator.sampler import Sampler
 from marketfeed_operator.store import Change, FeedName, feed_of, owners
+from marketfeed_operator.watch import Watched
 from marketfeed_operator.workqueue import WorkQueue
 
 _LEFT_FOR_S = 120.0
@@ -81,6 +82,7 @@ class Workers:
         self._sampler = sampler
         self._progress = progress
         self._policies: dict[str, str] = {}  # deletion policies of feeds that were seen to go, by uid
+        self._gone: set[str] = set()  # feeds that the API server was asked for and did not know, by uid
         self._clock = clock
         self._left: dict[str, tuple[float, FeedName, Manifest]] = {}  # those feeds as they were last, and when
 
@@ -208,6 +210,7 @@ class Workers:
         """Release a topic from feeds that are gone."""
         again_s: list[float] = []
         topic = self._store.get(key)
+        await self._make_sure(self._orphaned(topic) if topic is not None else [])
         for uid in self._orphaned(topic) if topic is not None else []:
             topic = self._store.get(key)
             if topic is None:
@@ -216,6 +219,20 @@ class Workers:
             step = await let_go(topic, uid, policy, self._tools)
             again_s += [] if step.look_again_s is None else [step.look_again_s]
         return Again(min(again_s, default=None))
+
+    async def _make_sure(self, orphaned: Iterable[str]) -> None:
+        """Ask the API server for all feeds, unless we have seen these go: a topic may be newer here than its feed is.
+
+        Once is enough for every claim that we know: it is younger than its feed, which the answer would hold.
+        """
+        if self._policies.keys() | self._gone >= set(orphaned):
+            return
+        claims = {uid for topic in self._store.of_kind(KAFKA_TOPIC_V1.kind) for uid in claims_of(topic)}
+        for feed in await resync.listed(self._tools.cluster, Watched(MARKETFEED), tuple(self._namespaces)):
+            change = self._store.put(feed)
+            if change is not None:
+                self.changed(change)
+        self._gone |= {uid for uid in claims if self._store.named(uid) is None}
 
 
 def _uid(feed: Manifest) -> str:

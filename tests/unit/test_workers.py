@@ -256,6 +256,30 @@ def test_only_orphans_of_our_namespaces_are_let_go(namespaces: tuple[str, ...], 
     assert bool(b.cluster.written()) is ours
 
 
+def test_a_topic_of_a_feed_that_the_watch_has_not_told_of_is_not_let_go() -> None:
+    """A leader before us may have claimed it for a feed that we have not seen: the API server is asked for feeds."""
+    b = Bench()
+    topic = b.cluster.put(b.topic(u1="md_spot"))
+    b.store.put(topic)
+    b.cluster.put(b.feed(uid="u1", spec={"deletionPolicy": "Delete"}))
+    asyncio.run(b.workers._let_go(key_of(topic)))
+    assert b.cluster.written() == []
+    assert b.urgent() == [SPOT], "the feed is begun instead"
+
+
+def test_the_api_server_is_asked_once_for_all_lost_feeds() -> None:
+    """Two topics of two feeds that nobody saw go need one list of feeds, however often they are looked at."""
+    b = Bench()
+    first, second = (
+        b.cluster.put(b.topic(name, u8="md_a", **more)) for name, more in (("x", {}), ("y", {"u9": "md_b"}))
+    )
+    for topic in (first, second):
+        b.store.put(topic)
+    for topic in (first, second, first):
+        asyncio.run(b.workers._let_go(key_of(topic)))
+    assert [call for call in b.cluster.calls if call[0] == "list"] == [("list", "MarketFeed")]
+
+
 def test_everything_is_every_feed_and_every_orphan() -> None:
     """After a comparison all feeds are looked at; topics of living feeds are theirs to look at."""
     b = Bench()
