@@ -176,8 +176,9 @@ def _underway(job: _Job) -> Verdict:
         # Another driver would not start either: what is wrong must be mended first.
         return _verdict(job, "Failed", found.reason, found.message)
     failed = job.state in _FAILURES
+    # The driver's last words tell more than what the Spark operator makes of them: "ExitCode: 1, Reason: Error".
     error = presentable((job.status.get("applicationState") or {}).get("errorMessage") or "")
-    detail = error or ("" if found is None else found.message)
+    detail = error if found is None else found.message
     reason = _NAMES.get(job.state, "Starting")
     text = f"the job is {job.state.lower().replace('_', ' ')}{f': {detail}' if detail else ''}"
     verdict = _verdict(job, "Failed" if failed else "Starting", reason if failed else "Starting", text)

@@ -216,6 +216,15 @@ def test_the_job_s_own_error_is_passed_on_without_secrets() -> None:
     assert len(verdict.message) < 500
 
 
+def test_the_driver_s_last_words_come_before_what_the_spark_operator_makes_of_them() -> None:
+    """While the ended driver is there its message is told, else the application's."""
+    ended = {"exitCode": 1, "reason": "Error", "message": "INFO bye\nmarketfeed: no broker answers"}
+    words = pod(phase="Failed", containerStatuses=[{"name": "driver", "image": "x:1", "state": {"terminated": ended}}])
+    live = job("FAILING", error="driver container failed with ExitCode: 1, Reason: Error", terminationTime=ago(5))
+    assert "marketfeed: no broker answers" in judged(live, words).message
+    assert "ExitCode: 1, Reason: Error" in judged(live).message
+
+
 def test_pods_of_other_jobs_are_not_looked_at() -> None:
     """Only pods that bear the job's name count."""
     other = pod(hash_="h9")
