@@ -29,7 +29,7 @@ class Progress:
         self._mute: dict[str, int] = {}
         self.synced = asyncio.Event()
         self.leading = False
-        self.waits_for: str | None = "the first look at the cluster"
+        self.waits_for: str | None = "the cluster has not been looked at yet"
         self.figures: Callable[[], Mapping[str, Any]] = dict
 
     async def beat(self) -> None:
@@ -70,7 +70,7 @@ class Progress:
 
     def ready(self) -> str | None:
         """Return why this replica could not take over now; a standby that has seen the cluster is ready."""
-        return None if self.synced.is_set() else f"starting: waits for {self.waits_for}"
+        return None if self.synced.is_set() else f"starting: {self.waits_for}"
 
     def stats(self) -> Mapping[str, Any]:
         """Return what `/stats` shows."""

@@ -165,6 +165,8 @@ class Credentials:
                 self._loader = await config.load_kube_config(
                     self._kubeconfig, self._context, client_configuration=self._configuration, persist_config=False
                 )
+        except _NO_KUBECONFIG as error:
+            raise _unusable(ValueError(f"{self._kubeconfig or 'the file'} is not a kubeconfig")) from error
         except _UNUSABLE as error:
             raise _unusable(error) from error
 
@@ -197,6 +199,8 @@ def _authorization(configuration: Configuration) -> str:
     return str(configuration.api_key.get("BearerToken", "")).strip()
 
 
+_NO_KUBECONFIG = (KeyError, TypeError, AttributeError)
+"""What the library stumbles over in a YAML text that is something else."""
 _UNUSABLE = (ConfigException, yaml.YAMLError, OSError, ssl.SSLError, ValueError, KeyError, TypeError, AttributeError)
 """What the library raises over files that are missing, or not a kubeconfig."""
 _UNREACHABLE = (aiohttp.ClientError, OSError, ConfigException, ConfigurationError)

@@ -53,11 +53,12 @@ def ended(*arguments: str | Path, **variables: str) -> subprocess.CompletedProce
     ("text", "sentence"),
     [
         ("a: [", "no usable way to the API server: "),
-        ("just text", "no usable way to the API server: "),
+        ("just text", "no usable way to the API server: {path} is not a kubeconfig"),
+        ("", "no usable way to the API server: {path} is not a kubeconfig"),
         ("apiVersion: v1\nkind: Config\n", "no usable way to the API server: "),
         (KUBECONFIG.replace("current-context: here", "current-context: gone") % 1, "no usable way to the API server: "),
     ],
-    ids=["no YAML", "no mapping", "empty", "a context that is not there"],
+    ids=["no YAML", "no mapping", "empty", "nothing in it", "a context that is not there"],
 )
 def test_a_kubeconfig_that_cannot_be_used_ends_it_with_a_sentence(tmp_path: Path, text: str, sentence: str) -> None:
     """One line that says what is wrong, exit code 2, no traceback and no token."""
@@ -66,7 +67,7 @@ def test_a_kubeconfig_that_cannot_be_used_ends_it_with_a_sentence(tmp_path: Path
     answer = ended("--kubeconfig", path)
     assert answer.returncode == 2, answer.stderr
     (line,) = answer.stderr.splitlines()
-    assert line.startswith(f"marketfeed: {sentence}")
+    assert line.startswith(f"marketfeed: {sentence.format(path=path)}")
     assert "t0pSecret" not in line
 
 
@@ -120,7 +121,7 @@ def lonely(kubeconfig: Path, tmp_path: Path) -> Iterator[OperatorProcess]:
 def test_a_cluster_that_is_away_is_waited_for(lonely: OperatorProcess) -> None:
     """It lives, it is not ready and says why, it holds no lease; SIGTERM ends it with 0, its token in no log."""
     wait_until(lambda: "cannot be reached" in (lonely.reason() or ""), SOON_S, "the reason", every_s=0.1)
-    assert (lonely.reason() or "").startswith("starting: waits for the API server cannot be reached: ")
+    assert (lonely.reason() or "").startswith("starting: the API server cannot be reached: ")
     assert lonely.get("/livez")[0] == 200
     assert not lonely.leads()
     assert lonely.entries("waiting")

@@ -18,7 +18,7 @@ def test_it_waits_for_the_definition_of_its_kind_and_goes_on_when_it_is_there(
     with operator(own_control_plane, tmp_path) as process:
         wait_until(lambda: "not installed" in (process.reason() or ""), SOON_S, "the reason", every_s=0.1)
         assert process.reason() == (
-            "starting: waits for marketfeeds.marketfeed.dev is not installed: kubectl apply --server-side -f crds/"
+            "starting: marketfeeds.marketfeed.dev is not installed: kubectl apply --server-side -f crds/"
         )
         assert process.get("/livez")[0] == 200
         assert len(process.entries("waiting")) == 1, "it says so once, not with every look"

@@ -76,9 +76,9 @@ def test_a_watch_that_misses_changes_twice_in_a_row_is_a_reason(b: Bench) -> Non
 
 def test_it_is_ready_once_it_has_seen_the_cluster_and_stays_so(b: Bench) -> None:
     """Before, it says what it waits for; leading is not asked for, since a standby must count as ready."""
-    assert b.progress.ready() == "starting: waits for the first look at the cluster"
+    assert b.progress.ready() == "starting: the cluster has not been looked at yet"
     b.progress.waits_for = "marketfeeds.marketfeed.dev is not installed"
-    assert b.progress.ready() == "starting: waits for marketfeeds.marketfeed.dev is not installed"
+    assert b.progress.ready() == "starting: marketfeeds.marketfeed.dev is not installed"
     b.progress.in_sync()
     assert b.progress.ready() is None
     assert b.progress.stats()["leading"] is False
