@@ -34,6 +34,8 @@ from marketfeed_operator.workqueue import WorkQueue
 _LEFT_FOR_S = 120.0
 """How long it counts that a feed was deleted: a replica that waits saw it too, and by then another one has done it."""
 
+_IN_TURN, _SOON, _AT_ONCE = range(3)  # how urgent work is
+
 _log = logger("operator")
 
 
@@ -97,7 +99,7 @@ class Workers:
         # It concerns those whose label was taken off too.
         concerned = (*self._concerned(key, change.old), *self._concerned(key, change.new))
         for work in dict.fromkeys(concerned):
-            self._queue.add(work, urgent=gone and key.kind != POD.kind)
+            self._queue.add(work, urgent=_AT_ONCE if gone and key.kind != POD.kind else _IN_TURN)
 
     def _concerned(self, key: Key, manifest: Manifest | None) -> list[Work]:
         """Return who is to look at an object: the feed that it names, else the feeds that claim it."""
@@ -113,7 +115,7 @@ class Workers:
         if old is not None and (new is None or _uid(new) != _uid(old)):
             self._feed_gone(old, name)
         if new is not None:
-            self._queue.add(name, urgent=old is None or _wish(old) != _wish(new))
+            self._queue.add(name, urgent=_urgency(old, new))
 
     def _feed_gone(self, feed: Manifest, name: FeedName) -> None:
         """Remember how a feed wanted to be deleted, and let its topics be let go one by one."""
@@ -121,16 +123,19 @@ class Workers:
         policy = self._policies[uid] = str(feed["spec"].get("deletionPolicy", "Retain"))
         for key in self._store.owned(uid):
             if is_topic_key(key):
-                self._queue.add(Topic(key), urgent=True)
+                self._queue.add(Topic(key), urgent=_SOON)
         self._store.forget_feed(uid)
         self._tools.secrets.forget(name)
-        self._left[uid] = (self._clock(), name, feed)
+        now = self._clock()
+        recent = {other: left for other, left in self._left.items() if now - left[0] <= _LEFT_FOR_S}
+        self._left = {**recent, uid: (now, name, feed)}  # a replica that waits for the lease takes none out
         self._queue.add(Left(uid))
         self._queue.forget(name)
         _log.info("feed_deleted", namespace=name.namespace, name=name.name, policy=policy)
 
     def everything(self) -> None:
         """Let every feed be looked at, and every topic that a feed left behind."""
+        self._policies = {uid: policy for uid, policy in self._policies.items() if self._store.owned(uid)}
         for name in self._store.feeds():
             self._queue.add(name)
         for topic in self._store.of_kind(KAFKA_TOPIC_V1.kind):
@@ -237,6 +242,13 @@ class Workers:
 
 def _uid(feed: Manifest) -> str:
     return str(feed["metadata"]["uid"])
+
+
+def _urgency(old: Manifest | None, new: Manifest) -> int:
+    """Return how urgent a feed is: what changes one that runs is a write or two, and need not wait for new ones."""
+    if old is None:
+        return _SOON
+    return _AT_ONCE if _wish(old) != _wish(new) else _IN_TURN
 
 
 def _wish(feed: Manifest) -> tuple[str, Mapping[str, Any], Mapping[str, str]]:

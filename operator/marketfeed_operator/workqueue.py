@@ -19,7 +19,8 @@ K = TypeVar("K", bound=Hashable)
 
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.5, 300.0
 URGENT_IN_A_ROW = 3
-"""After so many urgent keys, an ordinary one that waits has its turn."""
+"""After so many keys of one urgency, one that waits and is less urgent has its turn."""
+_URGENCIES = 3
 
 
 class ShutDown(MarketfeedError):
@@ -29,27 +30,30 @@ class ShutDown(MarketfeedError):
 class WorkQueue(Generic[K]):
     """Keys that wait, each at most once; a key that is added while it is in work waits until that is done.
 
-    One thread, one event loop. Keys of a user's change (`urgent`) overtake the others, without starving them.
+    One thread, one event loop. More urgent keys overtake the others, without starving them.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, draw: Callable[[], float] = random.random) -> None:
         self._clock, self._draw = clock, draw
-        self._urgent: dict[K, float] = {}  # key → when it was added; in the order of adding
-        self._ordinary: dict[K, float] = {}
-        self._again: dict[K, tuple[float, bool]] = {}  # added while in work: when, and whether urgently
+        # By urgency, the least first: key → when it was added, in the order of adding.
+        self._lanes: tuple[dict[K, float], ...] = tuple({} for _ in range(_URGENCIES))
+        self._again: dict[K, tuple[float, int]] = {}  # added while in work: when, and how urgently
         self._working: set[K] = set()
         self._due: dict[K, float] = {}
         self._timers: list[tuple[float, int, K]] = []  # a heap; an entry counts only if `_due` agrees with it
         self._serial = 0
         self._failures: dict[K, int] = {}
-        self._in_a_row = 0
+        self._in_a_row = [0] * _URGENCIES
         self._changed = asyncio.Event()
         self._shut_down = False
 
     # Adding
 
-    def add(self, key: K, *, urgent: bool = False) -> None:
-        """Let `key` be worked on soon. One that waits already keeps its place, or overtakes if it is urgent now."""
+    def add(self, key: K, *, urgent: int = 0) -> None:
+        """Let `key` be worked on soon: 0 in its turn, 1 (or True) before those, 2 before them all.
+
+        One that waits already keeps its place, or overtakes if it is more urgent now.
+        """
         self._put(key, self._clock(), urgent=urgent)
 
     def add_after(self, key: K, delay_s: float) -> None:
@@ -118,7 +122,7 @@ class WorkQueue(Generic[K]):
     @property
     def depth(self) -> int:
         """Return how many keys wait now; those whose delay runs are not among them."""
-        return len(self._urgent) + len(self._ordinary) + len(self._again)
+        return sum(map(len, self._lanes)) + len(self._again)
 
     @property
     def delayed(self) -> int:
@@ -134,7 +138,8 @@ class WorkQueue(Generic[K]):
         """Return how long the key that waits longest has waited, s; 0 if none waits."""
         again = (at for at, _ in self._again.values())
         # A key that is due waits, though no worker was free to notice.
-        since = min([*self._urgent.values(), *self._ordinary.values(), *again, *self._due.values()], default=None)
+        waiting = (at for lane in self._lanes for at in lane.values())
+        since = min([*waiting, *again, *self._due.values()], default=None)
         return 0.0 if since is None else max(0.0, (self._clock() if now is None else now) - since)
 
     def failures(self, key: K) -> int:
@@ -143,17 +148,15 @@ class WorkQueue(Generic[K]):
 
     # Inside
 
-    def _put(self, key: K, at: float, *, urgent: bool) -> None:
+    def _put(self, key: K, at: float, *, urgent: int) -> None:
         if key in self._working:
-            first, was_urgent = self._again.get(key, (at, False))
-            self._again[key] = (first, was_urgent or urgent)
+            first, before = self._again.get(key, (at, 0))
+            self._again[key] = (first, max(before, urgent))
             return
-        if key in self._urgent:
+        there = next((urgency for urgency, lane in enumerate(self._lanes) if key in lane), None)
+        if there is not None and there >= urgent:
             return
-        if urgent:
-            self._urgent[key] = self._ordinary.pop(key, at)
-        else:
-            self._ordinary.setdefault(key, at)
+        self._lanes[urgent][key] = at if there is None else self._lanes[there].pop(key)
         self._changed.set()
 
     def _ring(self, now: float) -> None:
@@ -162,14 +165,16 @@ class WorkQueue(Generic[K]):
             due, _, key = heapq.heappop(self._timers)
             if self._due.get(key) == due:
                 del self._due[key]
-                self._put(key, due, urgent=False)
+                self._put(key, due, urgent=0)
 
     def _next_lane(self) -> dict[K, float] | None:
-        if self._urgent and not (self._ordinary and self._in_a_row >= URGENT_IN_A_ROW):
-            self._in_a_row += 1
-            return self._urgent
-        self._in_a_row = 0
-        return self._ordinary or None
+        for urgency in reversed(range(_URGENCIES)):
+            lane, less_urgent = self._lanes[urgency], self._lanes[:urgency]
+            if lane and not (any(less_urgent) and self._in_a_row[urgency] >= URGENT_IN_A_ROW):
+                self._in_a_row[urgency] += 1
+                return lane
+            self._in_a_row[urgency] = 0
+        return None
 
     async def _wait(self) -> None:
         """Wait until something changed or the next delay ends."""

@@ -78,7 +78,7 @@ class Bench:
 
     def urgent(self) -> list[Work]:
         """Return what waits and overtakes the rest."""
-        return list(self.queue._urgent)
+        return [work for lane in reversed(self.queue._lanes[1:]) for work in lane]
 
     def failed(self, kind: str) -> float:
         """Return how often work failed with this kind of error."""
@@ -93,6 +93,17 @@ def labels(feed: str | None = "spot", uid: str | None = "u1") -> dict[str, str]:
 
 
 # ---- whom it concerns ----
+
+
+def test_a_change_of_a_feed_that_runs_does_not_wait_for_many_new_ones() -> None:
+    """Five hundred feeds are made at once; a symbol that somebody adds to another one meanwhile comes next."""
+    b = Bench()
+    b.put(b.feed())
+    b.waiting()
+    for number in range(500):
+        b.put(b.feed(f"new-{number}", f"u-{number}"))
+    b.put(b.feed(spec={"symbols": ["A"]}))
+    assert b.waiting()[0] == SPOT
 
 
 def test_what_a_person_changes_overtakes_and_what_we_write_does_not() -> None:

@@ -79,6 +79,19 @@ def test_urgency_during_work_is_kept() -> None:
     assert queue.pop() == "a"
 
 
+def test_the_most_urgent_go_first_and_starve_nobody() -> None:
+    """Each urgency lets a less urgent key go after three of its own, down to the ordinary one."""
+    queue = _queue()
+    queue.add("ordinary")
+    for number in range(20):
+        queue.add(f"new-{number}", urgent=1)
+        queue.add(f"changed-{number}", urgent=2)
+    order = _drain(queue)
+    assert order[:5] == ["changed-0", "changed-1", "changed-2", "new-0", "changed-3"]
+    assert order.index("ordinary") == 15
+    assert len(order) == len(set(order)) == 41
+
+
 def test_urgent_keys_starve_nobody() -> None:
     """Of endless urgent keys, at most three in a row go before one that waits."""
     queue = _queue()
@@ -193,8 +206,8 @@ class Queueing(RuleBasedStateMachine):
         self.due: dict[str, float] = {}
         self.working: set[str] = set()
 
-    @rule(key=keys, urgent=st.booleans())
-    def add(self, key: str, urgent: bool) -> None:  # noqa: FBT001 - drawn by hypothesis
+    @rule(key=keys, urgent=st.integers(0, 2))
+    def add(self, key: str, urgent: int) -> None:
         self.queue.add(key, urgent=urgent)
         self.wanted.add(key)
 
