@@ -271,7 +271,8 @@ class _Pass:
     async def _report(self, observed: Observed, outcome: Outcome) -> None:
         """Write the status where it changed, and the events that go with it."""
         tools, store = self._tools, self._tools.store
-        store.failures[self._uid] = dict(self._failures)
+        if store.named(self._uid) is not None:  # else it was deleted meanwhile, and is forgotten
+            store.failures[self._uid] = dict(self._failures)
         old = self._body.get("status") or {}
         new = status.make(observed, outcome, tools.now(), tools.status_s)
         if new == old:
