@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from controlplane import ControlPlane, audit, crds
@@ -21,6 +22,7 @@ from operators import SOON_S, USER, Feeds, install_operator
 from operators import operator as operator_process
 from replicas import KAFKA
 from standins.runner import Standins
+from standins.spark_operator import SparkOperator
 
 JOB = "spot-analytics"
 RETRIES_S = 10.0
@@ -110,8 +112,16 @@ def _thresholds(feeds: Feeds) -> dict[str, float]:
     return found
 
 
+@pytest.fixture
+def eager_spark(standins: Standins) -> Iterator[SparkOperator]:
+    """Return a Spark operator that waits a tenth of the usual time between two attempts."""
+    standins.spark.interval_scale = 0.1
+    yield standins.spark
+    standins.spark.interval_scale = 1.0
+
+
 def test_jobs_that_cannot_run_say_why_and_cost_few_writes(
-    feeds: Feeds, standins: Standins, control_plane: ControlPlane
+    feeds: Feeds, standins: Standins, eager_spark: SparkOperator, control_plane: ControlPlane
 ) -> None:
     """Refused submissions, and a driver without an image: both are named; nothing is written over and over.
 
@@ -119,7 +129,7 @@ def test_jobs_that_cannot_run_say_why_and_cost_few_writes(
     """
     refused, pulling = "refused-analytics", "pulling-analytics"
     image = f"sparkoperator.k8s.io/app-name={pulling}"
-    standins.spark.refuse_submissions(refused, "forbidden: exceeded quota at s3a://key:hunter2@store")
+    eager_spark.refuse_submissions(refused, "forbidden: exceeded quota at s3a://key:hunter2@store")
     standins.kubelet.fail(image, "ImagePullBackOff")
     try:
         for name in ("refused", "pulling"):
@@ -143,15 +153,16 @@ def test_jobs_that_cannot_run_say_why_and_cost_few_writes(
         assert len([item for item in written if item.resource == "sparkapplications"]) <= 1
         assert len([item for item in written if item.resource == "marketfeeds/status"]) <= 4
     finally:
-        standins.spark.accept_submissions(refused)
+        eager_spark.accept_submissions(refused)
         standins.kubelet.heal(image)
     feeds.wait("AnalyticsReady", name="pulling")
     feeds.wait("AnalyticsReady", name="refused")
     assert "hunter2" not in feeds.kubectl("get", "marketfeeds,events", "-o", "yaml")
     before = _uid(driver(feeds, pulling))
     _give_up(feeds, pulling)
-    standins.spark.end_driver(feeds.namespace, refused, 1, "marketfeed: lost the brokers")
-    feeds.wait("AnalyticsReady", "False", name="refused")
+    eager_spark.end_driver(feeds.namespace, refused, 1, "marketfeed: lost the brokers")
+    found = feeds.wait("AnalyticsReady", "False", "JobFailed", name="refused")
+    assert "marketfeed: lost the brokers" in found["message"]
     await_driver(feeds, other_than=before, name=pulling)
     feeds.wait("AnalyticsReady", name="pulling")
     await_event(feeds, "AnalyticsRestarted", "the job is failed", "pulling")
@@ -202,6 +213,7 @@ def test_sparkapplications_may_come_late_and_go(own_control_plane: ControlPlane,
         feeds.apply(analytics={})
         found = feeds.wait("AnalyticsReady", "False", "SparkNotServed")
         assert "install the Spark operator, or set spec.analytics.enabled to false" in found["message"]
+        assert feeds.status()["analytics"] == "Unserved"
         for condition in ("TopicsReady", "IngestReady", "SinksReady", "DataFlowing"):
             feeds.wait(condition)
         feeds.wait("Ready", "False", "SparkNotServed")
