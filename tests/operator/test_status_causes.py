@@ -200,7 +200,10 @@ def test_a_roll_out_that_does_not_come_is_told_while_the_old_pod_goes_on(feeds: 
 
 
 def test_data_that_stops_and_records_that_are_missing_are_seen_and_forgotten(feeds: Feeds, standins: Standins) -> None:
-    """Without messages DataFlowing is False; a gap in the proof makes Complete False, leaves Ready, and closes."""
+    """Without messages DataFlowing is False, without an answer Unknown.
+
+    A gap in the proof makes Complete False, leaves the feed Ready, and closes.
+    """
     feeds.apply()
     feeds.wait("Ready")
     feeds.wait("Complete")
@@ -213,6 +216,12 @@ def test_data_that_stops_and_records_that_are_missing_are_seen_and_forgotten(fee
     finally:
         standins.kubelet.stats(ingestors)
     feeds.wait("DataFlowing")
+    standins.kubelet.silence(ingestors)
+    try:
+        found = feeds.wait("DataFlowing", "Unknown", "NotAnswering")
+        assert "the operator cannot ask its pod" in found["message"]
+    finally:
+        standins.kubelet.speak(ingestors)
     feeds.wait("Ready")
     proof = {"window_s": 300, "checked_at": 0, "expected": 500, "stored": 497, "unprovable_streams": 1, "missing": 3}
     try:
