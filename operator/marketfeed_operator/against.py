@@ -15,6 +15,7 @@ from kubernetes.aio import config
 from kubernetes.aio.config.config_exception import ConfigException
 
 from marketfeed.errors import ConfigurationError
+from marketfeed_operator.applied import applied
 from marketfeed_operator.cluster import Cluster
 from marketfeed_operator.comparison import Comparison, compare, defaults_of, desired
 from marketfeed_operator.errors import ApiError, Forbidden
@@ -101,6 +102,7 @@ class _Reader:
         """Read what is there, then what would be adopted."""
         name = self._feed.metadata.name
         body = await self._cluster.get(MARKETFEED, self._namespace, name)
+        self._feed, staying = applied(self._feed, body)
         metadata = {"name": name, "namespace": self._namespace, "uid": _UNKNOWN_UID}
         served = await self._cluster.served()
         children = [] if body is None else await self._children(body, served)
@@ -114,7 +116,8 @@ class _Reader:
         complete = dataclasses.replace(
             observed, children={**observed.children, **{key_of(each): each for each in found}}
         )
-        return compare(self._feed, wanted, complete, [secret for secret, _, readable in versions if not readable])
+        hidden = [secret for secret, _, readable in versions if not readable]
+        return compare(self._feed, wanted, complete, hidden, staying)
 
     async def _children(self, body: Manifest, served: Served) -> list[Manifest]:
         """Return the feed's objects, and the topics that it claims."""

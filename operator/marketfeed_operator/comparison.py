@@ -81,9 +81,16 @@ def desired(feed: MarketFeed, made: Plan, observed: Observed) -> tuple[Manifest,
 
 
 def compare(
-    feed: MarketFeed, wanted: Sequence[Manifest], observed: Observed, unreadable: Iterable[str] = ()
+    feed: MarketFeed,
+    wanted: Sequence[Manifest],
+    observed: Observed,
+    unreadable: Iterable[str] = (),
+    staying: Iterable[str] = (),
 ) -> Comparison:
-    """Return what applying the feed would change; `unreadable` names secrets whose version nobody would tell us."""
+    """Return what applying the feed would change.
+
+    unreadable: secrets whose version nobody would tell us. staying: what of the live feed is kept (applied).
+    """
     made = plan(feed, defaults_of(observed))
     hidden = sorted(unreadable)
     if hidden:
@@ -103,7 +110,7 @@ def compare(
         shards_between=len(before.keys() | {shard.name for shard in made.shards}),
         approval=approval,
         approved=approval is not None and approval in given,
-        notes=(*_notes(observed, hidden), *made.warnings),
+        notes=(*_notes(observed, hidden), *staying, *made.warnings),
     )
 
 
