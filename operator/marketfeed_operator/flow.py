@@ -24,37 +24,13 @@ from marketfeed_operator.observed import Observed, Sample
 from marketfeed_operator.outcome import Outcome
 from marketfeed_operator.plan import Consumer, Plan
 from marketfeed_operator.rules import DATABASES
+from marketfeed_operator.symptoms import reason_of
 from marketfeed_operator.workloads import pods_of, running, samples_of
 
 FLOWING_S = 60.0
 """A message within so long says that data flows; where it is quiet for longer, the service itself must say so."""
 CURRENT_S = 180.0
 """An older sample says nothing any more."""
-
-_REASONS = (
-    ("does not answer", "NotAnswering"),
-    ("starting", "Starting"),
-    ("does not serve this country", "GeoBlocked"),
-    ("http 451", "GeoBlocked"),
-    ("banned", "Banned"),
-    ("http 418", "Banned"),
-    ("http 429", "RateLimited"),
-    ("too many connection attempts", "RateLimited"),
-    ("firewall", "Forbidden"),
-    ("streams file", "StreamsUnreadable"),
-    ("kafka", "KafkaUnreachable"),
-    ("topic ", "TopicMissing"),
-    ("refuses", "StreamRefused"),
-    ("not acknowledged", "Subscribing"),
-    ("no frame", "Stale"),
-    ("no record", "Stale"),
-    ("silent", "Stale"),
-    ("stale", "Stale"),
-    ("no connection", "Disconnected"),
-    ("connection", "Disconnected"),
-)
-"""What a service's own words mean, the first that fits. Those of a refused connection come before the others."""
-
 
 _BEST_FIRST: tuple[Status | None, ...] = ("True", "Unknown", "False", None)
 
@@ -138,12 +114,6 @@ def coarse(number: float) -> int:
     if number <= 0:
         return 0
     return max(1, round(round(number, 1 - floor(log10(number)))))
-
-
-def reason_of(problem: str) -> str:
-    """Return the reason that a service's own words stand for."""
-    lowered = problem.lower()
-    return next((reason for words, reason in _REASONS if words in lowered), "NotHealthy")
 
 
 def _shard(observed: Observed, outcome: Outcome, name: str, now: datetime) -> _Flow:

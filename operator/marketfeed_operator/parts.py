@@ -12,7 +12,6 @@ from marketfeed_operator.causes import Cause, presentable
 from marketfeed_operator.conditions import PASSING, Condition
 from marketfeed_operator.deletion import MANAGED, RELEASED_AT
 from marketfeed_operator.diff import is_topic_key, topic_name
-from marketfeed_operator.flow import reason_of
 from marketfeed_operator.objects import (
     COMPONENT,
     COMPONENT_ANALYTICS,
@@ -54,16 +53,11 @@ def ingest(observed: Observed, outcome: Outcome, plan: Plan) -> tuple[Condition,
     secret = missing_secret(observed, [use for shard in plan.shards for use in shard.secrets])
     causes = [
         *_general(secret, _refusals(observed, outcome, COMPONENT_INGESTOR)),
-        *((f"shard {one.name}", _in_ingestors_words(one.cause)) for one in found if one.cause is not None),
+        *((f"shard {one.name}", one.cause) for one in found if one.cause is not None),
     ]
     moving = outcome.hand_over is not None and outcome.hand_over.moving
     hand_over = "; streams are being handed over" if moving else ""
     return _condition("IngestReady", causes, f"{len(found)} of {len(found)} shards run{hand_over}"), found
-
-
-def _in_ingestors_words(cause: Cause) -> Cause:
-    """Return the cause with the reason that DataFlowing gives for what an ingestor says of itself."""
-    return Cause(reason_of(cause.message), cause.message) if cause.reason == "NotHealthy" else cause
 
 
 def sinks(observed: Observed, outcome: Outcome, plan: Plan) -> tuple[Condition, list[Manifest]]:

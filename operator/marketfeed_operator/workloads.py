@@ -13,6 +13,7 @@ from marketfeed_operator.causes import Cause, cause, presentable
 from marketfeed_operator.objects import DEPLOYMENT, Key, Manifest, labels_of
 from marketfeed_operator.observed import Observed, Sample
 from marketfeed_operator.plan import SecretUse
+from marketfeed_operator.symptoms import reason_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,5 +104,4 @@ def _why(observed: Observed, name: str, available: int, replicas: int) -> Cause:
     problem = next((sample.problem for sample in samples_of(observed, name) if sample.problem), None)
     if problem is None:
         return Cause("Progressing", f"{available} of {replicas} pods are ready")
-    starting = problem.startswith("starting")
-    return Cause("Starting" if starting else "NotHealthy", presentable(problem))
+    return Cause(reason_of(problem), presentable(problem))

@@ -70,6 +70,13 @@ TROUBLES = (
     ),
     Trouble("consumer", {"cause": "OOMKilled"}, "SinksReady", "OOMKilled", "raise its limit"),
     Trouble(
+        "consumer",
+        {"cause": "NotReady", "message": "starting: no Kafka broker answers at kafka:9092 within 5 s"},
+        "SinksReady",
+        "KafkaUnreachable",
+        "no Kafka broker answers at kafka:9092",
+    ),
+    Trouble(
         "ingestor",
         {"cause": "CrashLoopBackOff", "message": "marketfeed: out of luck"},
         "IngestReady",

@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from marketfeed_operator.changes import ChangeClass, Difference
 from marketfeed_operator.conditions import LONGEST_MESSAGE, PASSING, TYPES, of
 from marketfeed_operator.crd import definition
-from marketfeed_operator.flow import coarse, reason_of
+from marketfeed_operator.flow import coarse
 from marketfeed_operator.handover import HandOver, Move
 from marketfeed_operator.objects import COMPONENT, KAFKA_TOPIC_V1, Key, Manifest, Served, key_of
 from marketfeed_operator.observed import DirectTopics, Observed, Sample
 from marketfeed_operator.outcome import Outcome
 from marketfeed_operator.spark import Verdict
 from marketfeed_operator.status import figures_due_s, make
+from marketfeed_operator.symptoms import reason_of
 from observations import (
     CONSUMER_STATS,
     INGESTOR_STATS,
@@ -266,10 +267,12 @@ def test_a_pod_s_cause_reaches_ready_without_its_secrets() -> None:
 
 def test_a_service_s_own_problem_is_told_where_the_kubelet_has_none() -> None:
     """A pod that runs and is not ready says itself why."""
-    sight = sampled(healthy(feed(), deployment(SINK, available=0)), SINK, CONSUMER_STATS, "the database refuses us")
+    sight = sampled(
+        healthy(feed(), deployment(SINK, available=0)), SINK, CONSUMER_STATS, "database: too many connections"
+    )
     status = made(sight)
-    assert said(status, "SinksReady") == ("False", "NotHealthy")
-    assert "the database refuses us" in message(status, "SinksReady")
+    assert said(status, "SinksReady") == ("False", "DatabaseUnavailable")
+    assert "database: too many connections" in message(status, "SinksReady")
     geo = "no connection to binance: HTTP 451: the venue does not serve this country; use another endpoint"
     status = made(sampled(healthy(feed(), deployment(SHARD, available=0)), SHARD, INGESTOR_STATS, geo))
     assert (
@@ -317,6 +320,8 @@ def test_what_the_api_server_refuses_is_told_by_component() -> None:
         ({"last_message_age_s": None}, None, "False", "NoData"),
         (INGESTOR_STATS, "2 of 50 streams are not acknowledged yet", "True", "Flowing"),
         ({"last_message_age_s": None}, "starting: no connection was tried yet", "False", "Starting"),
+        ({}, "starting: topic binance.trades does not exist yet", "False", "Starting"),
+        ({}, "starting: no Kafka broker answers at kafka:9092 within 5 s", "False", "KafkaUnreachable"),
         ({"last_message_age_s": 61.0}, "no frame for 61.0 s", "False", "Stale"),
         (INGESTOR_STATS, "no Kafka broker answers at kafka:9092", "False", "KafkaUnreachable"),
         (INGESTOR_STATS, "topic binance.trades does not exist", "False", "TopicMissing"),
