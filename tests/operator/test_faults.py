@@ -199,7 +199,7 @@ def test_a_feed_that_always_fails_starves_no_other(
         settle(feeds, ["spot"], AFTER, SOON_S)
         tries = [each.at for each in proxy.seen(verb="apply", path=path)]
         half = (tries[0] + time.monotonic()) / 2
-        wait_until(lambda: time.monotonic() > half + 8, 30, "the failures to be some seconds old")
+        wait_until(lambda: time.monotonic() > half + 5, 30, "the failures to be some seconds old")
         tries = [each.at for each in proxy.seen(verb="apply", path=path)]
         middle = (tries[0] + time.monotonic()) / 2
         assert sum(at > middle for at in tries) < sum(at <= middle for at in tries)
@@ -221,8 +221,6 @@ def test_a_mute_watch_is_found_healed_and_told(
         apply_all(feeds, ["spot"], BEFORE)
         settle(feeds, ["spot"], BEFORE)
         proxy.mute_watches("/configmaps", new=True)
-        feeds.kubectl("delete", "configmap", "spot-ingestor-0")
-        settle(feeds, ["spot"], BEFORE, SOON_S)
 
         def told() -> str:
             feeds.kubectl("delete", "configmap", "spot-ingestor-0", "--ignore-not-found")

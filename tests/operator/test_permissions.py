@@ -16,7 +16,7 @@ from controlplane import ControlPlane, audit
 from helpers import wait_until
 from marketfeed_operator import rbac
 from marketfeed_operator.render.access import ANALYTICS_RULES
-from operators import Feeds, OperatorProcess, operator
+from operators import NAMESPACE, Feeds, OperatorProcess, operator
 from replicas import KAFKA, LATE_S, REPLICAS, apply_all, replica, settle, user
 from standins.runner import Standins
 
@@ -79,6 +79,7 @@ def test_a_feeds_life_needs_every_right_and_no_other(
     analytics = {"sink": "timescale", "checkpoint": {"volumeClaim": "checkpoints"}}
     (sink,) = feeds.document()["spec"]["sinks"]
     sinks = [{**sink, "replicas": 2}]
+    quiet_control_plane.kubectl("delete", "lease", "--all", f"--namespace={NAMESPACE}")  # so that one is created
     begun = datetime.now(UTC)
     with replica(quiet_control_plane, tmp_path, REPLICAS[0]) as process:
         apply_all(feeds, ["whole"], BEFORE, sinks=sinks, analytics=analytics, ingest={"streamsPerShard": 2})
