@@ -5,6 +5,7 @@ What does not live here: what is done for one feed (reconcile), and where change
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -166,6 +167,7 @@ class Workers:
             finally:
                 self._progress.ended(work)
                 self._queue.done(work)
+            await asyncio.sleep(0)  # what is as it should be waits for nothing: the lease and others want their turn
 
     async def _do(self, work: Work) -> None:
         try:

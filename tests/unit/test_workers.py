@@ -349,6 +349,21 @@ def reconciles(monkeypatch: pytest.MonkeyPatch, does: Callable[[FeedName], Await
     monkeypatch.setattr(workers, "reconcile", reconcile)
 
 
+def test_much_work_that_waits_for_nothing_leaves_the_loop_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hundreds of feeds that are as they should be are looked at one by one: what else is due runs in between."""
+    b = Bench()
+    ran: list[str] = []
+
+    async def does(name: FeedName) -> Again:
+        asyncio.get_running_loop().call_soon(ran.append, "other")
+        ran.append(name.name)
+        return Again()
+
+    reconciles(monkeypatch, does)
+    worked(b, *(FeedName("md", f"feed-{number}") for number in range(3)))
+    assert ran[:5] == ["feed-0", "other", "feed-1", "other", "feed-2"]
+
+
 def test_an_api_error_is_put_off_with_growing_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each failure waits longer than the one before; a success begins anew."""
     b = Bench()
