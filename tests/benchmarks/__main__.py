@@ -11,14 +11,14 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from benchmarks import database, ingest, live, store
+from benchmarks import database, fleet, ingest, live, store
 from benchmarks.children import Failed
 from benchmarks.figures import Figure, say
 from marketfeed import logs
 from marketfeed.errors import MarketfeedError
 from marketfeed.local.kafka import EmbeddedKafka
 
-NAMES = ("ingest", "store", "latency", "memory")
+NAMES = ("ingest", "store", "latency", "memory", "operator")
 _LIVE = {"latency", "memory"}  # two figures of one run
 
 Benchmark = Callable[[], Iterator[Figure]]
@@ -29,21 +29,29 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which of {', '.join(NAMES)} [default: all]")
     parser.add_argument("--rounds", type=int, help="rounds of each comparison [default: 5 of ingest, 3 of store]")
+    parser.add_argument("--feeds", type=int, default=fleet.FEEDS, help="feeds of the operator [default: %(default)s]")
     chosen = parser.parse_args()
     unknown = sorted(set(chosen.names) - set(NAMES))
     if unknown:
         parser.error(f"there is no {', '.join(unknown)}: choose of {', '.join(NAMES)}")
     if chosen.rounds is not None and chosen.rounds < 1:
         parser.error("--rounds must be 1 or more")
+    if chosen.feeds < fleet.LEAST_FEEDS:
+        parser.error(f"--feeds must be {fleet.LEAST_FEEDS} or more")
     logs.configure("ERROR")  # our own use of the clients; the services' logs are theirs
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="marketfeed-bench-")))
-        benchmarks = _prepare(frozenset(chosen.names or NAMES), chosen.rounds, folder, stack)
+        names = frozenset(chosen.names or NAMES)
+        benchmarks = _of_services(names - {"operator"}, chosen.rounds, folder, stack)
+        if "operator" in names:
+            benchmarks["operator"] = partial(fleet.run, folder, chosen.feeds)
         return int(not all([_measure(name, benchmark) for name, benchmark in benchmarks.items()]))  # noqa: C419 - all of them run
 
 
-def _prepare(names: frozenset[str], rounds: int | None, folder: Path, stack: ExitStack) -> dict[str, Benchmark]:
-    """Start the servers that these benchmarks need, and return the benchmarks, not begun."""
+def _of_services(names: frozenset[str], rounds: int | None, folder: Path, stack: ExitStack) -> dict[str, Benchmark]:
+    """Start the servers that these benchmarks of the services need, and return the benchmarks, not begun."""
+    if not names:
+        return {}
     say("starting the servers")
     kafka = stack.enter_context(EmbeddedKafka(folder / "kafka"))
     benchmarks: dict[str, Benchmark] = {}

@@ -83,17 +83,17 @@ class Child:
         self._process.stdin.write(json.dumps(message) + "\n")
         self._process.stdin.flush()
 
-    def answer(self) -> dict[str, Any]:
+    def answer(self, deadline_s: float = DEADLINE_S) -> dict[str, Any]:
         """Return the child's next line; raises Failed when it ended, or said nothing within the deadline."""
         assert self._process.stdout is not None
-        watchdog = Timer(DEADLINE_S, self._process.kill)
+        watchdog = Timer(deadline_s, self._process.kill)
         watchdog.start()
         try:
             line = self._process.stdout.readline()
         finally:
             watchdog.cancel()
         if not line:
-            raise Failed(f"{self._module} ended or said nothing within {DEADLINE_S:g} s; its words are above")
+            raise Failed(f"{self._module} ended or said nothing within {deadline_s:g} s; its words are above")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
