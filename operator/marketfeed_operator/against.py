@@ -37,6 +37,7 @@ from marketfeed_operator.objects import (
 )
 from marketfeed_operator.observed import Observed
 from marketfeed_operator.plan import Plan, plan
+from marketfeed_operator.transport import absent_kubeconfig
 
 _IN_CLUSTER = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _UNKNOWN_UID = "not-created-yet"
@@ -71,10 +72,12 @@ def _namespace(feed: MarketFeed, target: Target) -> str:
 
 
 def _usual_namespace(target: Target) -> str:
+    if absent_kubeconfig(target.kubeconfig):
+        return _IN_CLUSTER.read_text().strip() if _IN_CLUSTER.is_file() else "default"
     try:
         contexts, active = config.list_kube_config_contexts(target.kubeconfig)
     except (ConfigException, OSError):
-        return _IN_CLUSTER.read_text().strip() if _IN_CLUSTER.is_file() else "default"
+        return "default"
     chosen = next((item for item in contexts if item["name"] == target.context), active)
     return str(chosen.get("context", {}).get("namespace") or "default")
 

@@ -68,8 +68,10 @@ def _lesser_topic_changes(
     manifest: Manifest, live: Manifest, uid: str, paths: Sequence[tuple[str, ...]]
 ) -> Iterator[Difference]:
     key, name = key_of(manifest), topic_name(manifest)
-    if uid not in claims_of(live):
-        yield Difference(key, ChangeClass.LIVE, f"topic {name}, which is there, is taken over")
+    others = claims_of(live)
+    if uid not in others:
+        how = f"shared with {_feeds(sorted(others.values()))}" if others else "taken over"
+        yield Difference(key, ChangeClass.LIVE, f"topic {name}, which is there, is {how}")
     for path in paths:
         if path[:1] == ("spec",):
             before, after = _at(live, path), _at(manifest, path)

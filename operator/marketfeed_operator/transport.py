@@ -11,6 +11,7 @@ import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlencode, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -162,6 +163,7 @@ class Credentials:
             if self._in_cluster:
                 self.current()
             else:
+                _check_there(self._kubeconfig)
                 self._loader = await config.load_kube_config(
                     self._kubeconfig, self._context, client_configuration=self._configuration, persist_config=False
                 )
@@ -182,6 +184,18 @@ class Credentials:
         if self._in_cluster:
             config.load_incluster_config(self._configuration, try_refresh_token=False)
         return self._configuration
+
+
+def absent_kubeconfig(path: str | None) -> str | None:
+    """Return the kubeconfig that would be read, where it does not exist; `path` None is the environment's choice."""
+    paths = path or os.environ.get("KUBECONFIG") or "~/.kube/config"
+    return None if any(Path(each).expanduser().exists() for each in paths.split(os.pathsep) if each) else paths
+
+
+def _check_there(path: str | None) -> None:
+    """Raise ValueError where there is no kubeconfig: the library would log that, and complain of an empty one."""
+    if absent := absent_kubeconfig(path):
+        raise ValueError(f"there is no kubeconfig {absent}; name one with KUBECONFIG")
 
 
 def _proxy_of(url: str) -> str | None:

@@ -233,6 +233,28 @@ def test_a_topic_that_waits_for_its_deletion_stays_claimed() -> None:
     }
 
 
+def test_a_topic_of_other_feeds_is_shared_and_not_taken_from_them() -> None:
+    """Who wants what another feed has already is told whose it is."""
+    server = Server()
+    server.apply(
+        {
+            "apiVersion": "kafka.strimzi.io/v1",
+            "kind": "KafkaTopic",
+            "metadata": {
+                "name": TOPIC.name,
+                "namespace": "kafka",
+                "labels": {f"{CLAIM_PREFIX}other": "feeds_other"},
+            },
+            "spec": {"partitions": 3, "replicas": 3, "config": {"min.insync.replicas": 2, "retention.ms": 604_800_000}},
+        },
+        "kubectl",
+        force=True,
+    )
+    assert ("live", "topic binance.trades, which is there, is shared with feed feeds/other") in told(
+        differences(server, {})
+    )
+
+
 def test_a_topic_that_is_adopted_keeps_its_partitions_and_its_records() -> None:
     """A topic that was there before, larger and with longer retention, is taken over without loss."""
     spec = {"partitions": 12, "replicas": 3, "config": {"retention.ms": -1}}
