@@ -10,7 +10,7 @@ import pytest
 
 from documents import SINK
 from marketfeed_operator.changes import ChangeClass, Difference, approval_hash, classify, hold_back, worst
-from marketfeed_operator.diff import writes
+from marketfeed_operator.diff import WISH_PREFIX, writes
 from marketfeed_operator.objects import CLAIM_PREFIX, Key, Manifest, claims_of
 from rendering import UID, desired, observed, server_with
 from server import Server
@@ -234,22 +234,15 @@ def test_a_topic_that_waits_for_its_deletion_stays_claimed() -> None:
 
 
 def test_a_topic_of_other_feeds_is_shared_and_not_taken_from_them() -> None:
-    """Who wants what another feed has already is told whose it is."""
-    server = Server()
-    server.apply(
-        {
-            "apiVersion": "kafka.strimzi.io/v1",
-            "kind": "KafkaTopic",
-            "metadata": {
-                "name": TOPIC.name,
-                "namespace": "kafka",
-                "labels": {f"{CLAIM_PREFIX}other": "feeds_other"},
-            },
-            "spec": {"partitions": 3, "replicas": 3, "config": {"min.insync.replicas": 2, "retention.ms": 604_800_000}},
-        },
-        "kubectl",
-        force=True,
-    )
+    """Who wants what another feed has already, in the same way, is told whose it is."""
+    server = server_with({})
+
+    def anothers(live: dict[str, Any]) -> None:
+        labels, annotations = live["metadata"]["labels"], live["metadata"]["annotations"]
+        labels[f"{CLAIM_PREFIX}u-2"] = labels.pop(f"{CLAIM_PREFIX}{UID}").replace("spot", "other")
+        annotations[f"{WISH_PREFIX}u-2"] = annotations.pop(f"{WISH_PREFIX}{UID}")
+
+    server.edit(TOPIC, anothers)
     assert ("live", "topic binance.trades, which is there, is shared with feed feeds/other") in told(
         differences(server, {})
     )
