@@ -13,6 +13,7 @@ from marketfeed_operator import workers
 from marketfeed_operator.errors import LostLeadership, NotLeader
 from marketfeed_operator.health import Progress
 from marketfeed_operator.objects import Key, Manifest, key_of
+from marketfeed_operator.observed import DirectTopics, Sample
 from marketfeed_operator.reconcile import Again, Tools
 from marketfeed_operator.sampler import Sampler
 from marketfeed_operator.store import Change, FeedName
@@ -347,6 +348,40 @@ def reconciles(monkeypatch: pytest.MonkeyPatch, does: Callable[[FeedName], Await
         return await does(name)
 
     monkeypatch.setattr(workers, "reconcile", reconcile)
+
+
+def test_what_is_gone_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Feeds that come and go leave nothing in memory: objects, secrets' users, policies, failures, samples, work."""
+    b = Bench()
+
+    async def does(name: FeedName) -> Again:
+        if b.store.feed(name) is not None:
+            await b.tools.secrets.need(name, ["timescale"])
+        return Again()
+
+    reconciles(monkeypatch, does)
+    for number in range(20):
+        name, uid = f"feed-{number}", f"u-{number}"
+        made = [
+            b.feed(name, uid, {"deletionPolicy": "Delete"}),
+            b.object("apps/v1", "Deployment", f"{name}-ingestor-0", labels=labels(name, uid)),
+            b.object("v1", "Pod", f"{name}-ingestor-0-x", labels=labels(name, uid)),
+            b.topic(f"{name}.trades", **{uid: f"md_{name}"}),
+        ]
+        for manifest in made:
+            b.put(manifest)
+        b.store.samples["md", f"{name}-ingestor-0-x"] = Sample(pod=f"{name}-ingestor-0-x", at=0.0, stats=None)
+        b.store.failures[uid], b.store.direct[uid] = {}, DirectTopics(at=0.0)
+        worked(b)
+        for manifest in made:
+            b.drop(manifest)
+        worked(b)
+    b.workers.everything()
+    worked(b)
+    store = b.store
+    assert not any((store._objects, store._owned, store._pods, store._feeds))
+    assert not any((store.samples, store.failures, store.direct, store.secrets, b.tools.secrets._users))
+    assert not any((b.workers._policies, b.workers._left, b.queue.depth, b.queue.delayed, b.queue._failures))
 
 
 def test_much_work_that_waits_for_nothing_leaves_the_loop_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
