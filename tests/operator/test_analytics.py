@@ -190,14 +190,14 @@ def _concerns(request: audit.Request, feed: str) -> bool:
 
 
 def test_nothing_is_stuck_when_a_feed_goes_while_spark_s_operator_is_away(feeds: Feeds, standins: Standins) -> None:
-    """It is away when the feed comes, which is said of the job alone; the feed goes, and all of the job with it."""
+    """It is away when the feed comes, which holds up the job alone; the feed goes, and all of the job with it."""
     standins.spark.stop()
     try:
         feeds.apply(analytics={})
         feeds.wait("DataFlowing")
         feeds.wait("SinksReady")
-        found = feeds.wait("AnalyticsReady", "False", "SparkOperatorSilent")
-        assert f"does it watch namespace {feeds.namespace}?" in found["message"]
+        found = feeds.wait("AnalyticsReady", "False", "Starting")
+        assert "the Spark operator takes the job on" in found["message"]
         feeds.kubectl("delete", "mf", "spot", f"--timeout={SOON_S:.0f}s")
         feeds.gone("sparkapplications,configmaps,roles,rolebindings,pods", "marketfeed.dev/feed=spot")
     finally:

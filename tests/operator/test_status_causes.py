@@ -377,7 +377,7 @@ def test_figures_are_written_when_they_changed_much_and_not_too_often(
         figures(1000.0)
         wait_until(lambda: _rate(quiet_feeds) == 1000, LATE_S, "the last rate", every_s=0.2)
         since = datetime.now(UTC)
-        vary(1100.0, 950.0, until=lambda: datetime.now(UTC) > since + timedelta(seconds=2 * every_s))
+        vary(1100.0, 950.0, until=lambda: datetime.now(UTC) > since + timedelta(seconds=every_s + 2))
         assert written() == []
         quiet_feeds.kubectl("delete", "mf", "spot")
         quiet_feeds.gone("kafkatopics", "strimzi.io/cluster=kafka", quiet_feeds.topic_namespace)
