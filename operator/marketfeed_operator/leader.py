@@ -124,8 +124,12 @@ class Leadership:
 
     async def _acquire(self) -> None:
         look_s = min(self._lease_s / _LOOKS, _LOOK_EVERY_S)
+        told: str | None = None
         while not await self._tried():
             wait_s = self._wait_s()
+            if wait_s and self.holder not in (None, told):
+                told = self.holder
+                _log.info("standing_by", identity=self.identity, holder=told)
             # Woken when the lease is up, not at the next look; a lost race or an error is no reason to hurry.
             await asyncio.sleep(min(look_s, wait_s) if wait_s else look_s)
 

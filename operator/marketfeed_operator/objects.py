@@ -107,6 +107,13 @@ class Served:
     spark_suspend: bool = False  # whether a SparkApplication has `spec.suspend` (spark-operator 2.4.0)
     pod_monitor: bool = False
 
+    def __str__(self) -> str:
+        """Return what there is in words, as KafkaTopic v1, PodMonitor."""
+        topics = [f"{self.kafka_topic.kind} {self.kafka_topic.version}"] if self.kafka_topic else []
+        job = f"{SPARK_APPLICATION.kind}{' with suspend' if self.spark_suspend else ''}"
+        others = [job] * self.spark_application + [POD_MONITOR.kind] * self.pod_monitor
+        return ", ".join([*topics, *others]) or "none"
+
 
 class Key(NamedTuple):
     """Which object: a topic's key is the same in both versions of its API."""

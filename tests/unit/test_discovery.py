@@ -33,3 +33,12 @@ def test_a_field_is_found_in_the_schema_of_its_own_kind() -> None:
     assert not discovery.has_field(json.dumps(document).encode(), SPARK_APPLICATION, "suspend")
     schema["x-kubernetes-group-version-kind"] = [{"kind": "SparkApplication"}]
     assert discovery.has_field(json.dumps(document).encode(), SPARK_APPLICATION, "suspend")
+
+
+def test_what_is_served_reads_well() -> None:
+    """A log says it in words."""
+    assert str(Served(KAFKA_TOPIC_V1, spark_application=True, spark_suspend=True, pod_monitor=True)) == (
+        "KafkaTopic v1, SparkApplication with suspend, PodMonitor"
+    )
+    assert str(Served(KAFKA_TOPIC_V1BETA2, spark_application=True)) == "KafkaTopic v1beta2, SparkApplication"
+    assert str(Served()) == "none"

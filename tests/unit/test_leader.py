@@ -145,8 +145,9 @@ def test_a_release_finds_out_what_a_broken_off_renewal_did(tmp_path: Path) -> No
     _run(tmp_path, [lease, lease, answer_is_lost, lease], scenario, lease_s=2.0)
 
 
-def test_two_replicas_of_one_name_are_two(tmp_path: Path) -> None:
-    """A replica that is started anew under its old name waits like any other."""
+def test_two_replicas_of_one_name_are_two(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A replica that is started anew under its old name waits like any other, and says once for whom."""
+    caplog.set_level("INFO")
     lease = FakeLease()
 
     async def scenario(_api: FakeApi, leadership: Leadership) -> None:
@@ -160,6 +161,7 @@ def test_two_replicas_of_one_name_are_two(tmp_path: Path) -> None:
             await asyncio.sleep(0.01)
         assert again.holder == leadership.identity != again.identity
         assert not again.held()
+        assert [record.message for record in caplog.records].count("standing_by") == 1
         await _ended(running)
         await _ended(waiting)
 
