@@ -141,7 +141,9 @@ def plan(feed: MarketFeed, defaults: Defaults = _DEFAULTS) -> Plan:
     streams = [Stream(symbol, channel) for symbol in symbols for channel in feed.spec.channels]
     ingest = feed.spec.ingest
     placement = shards.place(streams, ingest.streams_per_shard, ingest.max_shards, ingest.shards)
-    connections = _connections(feed.spec, len(placement), len(streams))
+    empty = sum(not held for held in placement)
+    connections = _connections(feed.spec, len(placement) - empty, len(streams))
+    notes += [f"{empty} of {len(placement)} shards hold no stream: lower spec.ingest.shards"] if empty else []
     return Plan(
         feed=feed.metadata.name,
         exchange=feed.spec.exchange,

@@ -49,6 +49,14 @@ def test_channels_share_topics_as_named_and_dead_letters_have_one() -> None:
     }
 
 
+def test_more_shards_than_streams_is_said_and_needs_no_connection() -> None:
+    """A shard without streams connects to nobody."""
+    made = planned({"spec.symbols": ["BTCUSDT"], "spec.channels": ["trade"], "spec.ingest": {"shards": 3}})
+    assert "2 of 3 shards hold no stream: lower spec.ingest.shards" in made.warnings
+    assert (len(made.shards), made.connections.needed) == (3, 1)
+    assert not [text for text in planned({}).warnings if "no stream" in text]
+
+
 def test_chosen_names_are_used_everywhere() -> None:
     """A topic's chosen name reaches the topics, the ingestors and the consumers."""
     made = planned({"spec.kafka.topics.names": {"trade": "market.trades.raw"}, "spec.deadLetter": {"topic": "dead"}})
