@@ -30,7 +30,6 @@ _CONNECT_TIMEOUT_S = 5.0
 _RECONNECT_BACKOFF_S = 1.0
 _ERROR_BACKOFFS_S = (0.5, 1.0, 2.0, *[3.0] * 40)
 """Waits between attempts. Short ones, since a watch is blind meanwhile; after two minutes of errors the watch ends."""
-_BATCH_WINDOW_S = 0.02
 _STOP_TIMEOUT_S = 10.0
 
 
@@ -73,7 +72,7 @@ class Watcher:
         self._settings = _settings(request_timeout_s, clusterwide=not self._namespaces)
         self._stop = threading.Event()
         self.ended: asyncio.Future[None] = self._loop.create_future()
-        kopf.on.login(registry=self._registry)(lambda **_: login())
+        kopf.on.login(registry=self._registry)(self._logging_in(login))
         for one in watched:
             self._watch(one)
         self._thread = threading.Thread(target=self._run, name="kopf", daemon=True)
@@ -92,6 +91,18 @@ class Watcher:
 
         handle.__name__ = handle.__qualname__ = f"watch_{kind.plural}"
         return handle
+
+    def _logging_in(self, login: Callable[[], kopf.ConnectionInfo]) -> Callable[..., kopf.ConnectionInfo]:
+        """Return the login as kopf wants it. Without credentials kopf waits for ever, and its watches with it."""
+
+        def log_in(**_: Any) -> kopf.ConnectionInfo:
+            try:
+                return login()
+            except Exception as error:
+                self._tell(error)
+                raise
+
+        return log_in
 
     def _run(self) -> None:
         try:
@@ -142,7 +153,6 @@ def _settings(request_timeout_s: float, *, clusterwide: bool) -> kopf.OperatorSe
     settings.watching.server_timeout = _SERVER_TIMEOUT_S
     settings.watching.client_timeout = _CLIENT_TIMEOUT_S
     settings.watching.reconnect_backoff = _RECONNECT_BACKOFF_S
-    settings.batching.batch_window = _BATCH_WINDOW_S
     settings.persistence.diffbase_storage = _NoDiffs()
     settings.posting.enabled = False
     settings.scanning.disabled = not clusterwide  # a namespaced role may not list custom resources
