@@ -15,6 +15,7 @@ from marketfeed_operator.objects import SECRET
 from marketfeed_operator.store import FeedName, Store
 
 _EVERY_S = 15.0
+_LEAST_PAUSE_S = 0.1  # with more than 150 secrets a round takes longer, and the API server is not asked more often
 
 _log = logger("secrets")
 
@@ -57,10 +58,11 @@ class SecretVersions:
         """Ask again for ever, spread over the time between two rounds."""
         while True:
             places = list(self._users)
+            pause_s = max(_LEAST_PAUSE_S, _EVERY_S / (len(places) + 1))
             for place in places:
                 await self._look(place)
-                await asyncio.sleep(_EVERY_S / (len(places) + 1))
-            await asyncio.sleep(_EVERY_S / (len(places) + 1))
+                await asyncio.sleep(pause_s)
+            await asyncio.sleep(pause_s)
 
     async def _look(self, place: tuple[str, str]) -> None:
         try:

@@ -148,3 +148,19 @@ def test_it_asks_by_itself_until_it_is_ended(monkeypatch: pytest.MonkeyPatch) ->
 
     asyncio.run(run())
     assert set(b.told) == {SPOT}
+
+
+@pytest.mark.parametrize(("count", "pause_s"), [(2, 5.0), (1000, 0.1)])
+def test_many_secrets_are_not_asked_for_more_often(count: int, pause_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few are asked for every 15 s; of a thousand, ten a second, so that rest costs the API server little."""
+    b = Bench()
+    b.versions._users = {("md", f"secret-{number}"): {SPOT} for number in range(count)}
+
+    async def sleep(seconds: float) -> None:
+        assert seconds == pause_s
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr("asyncio.sleep", sleep)
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(b.versions.run())
+    assert len(b.cluster.calls) == 1
