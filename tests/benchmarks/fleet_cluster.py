@@ -33,18 +33,19 @@ from marketfeed_operator.settings import OperatorSettings
 _NAMESPACE = _ACCOUNT = "marketfeed-operator"
 USER = f"system:serviceaccount:{_NAMESPACE}:{_ACCOUNT}"
 _TEST_MANAGER = "person"
+_PATIENCE_S = 86_400.0  # no Spark operator takes the jobs on, which is worth a status after some minutes
 _LOOK_S = 0.05
 _ASK_S = 0.5
 
 
 class Operator(Service):
-    """One replica, its settings the defaults but for what is said."""
+    """One replica, its settings the defaults but for what is said; it never loses patience with streaming jobs."""
 
     @classmethod
     def of(cls, plane: ControlPlane, folder: Path, **changes: Any) -> Self:
         """Start it under its own account."""
         kubeconfig = plane.service_account_kubeconfig(_NAMESPACE, _ACCOUNT, folder / "operator.kubeconfig")
-        settings = OperatorSettings(namespace=_NAMESPACE, http=LOCAL_HTTP, **changes)
+        settings = OperatorSettings(namespace=_NAMESPACE, http=LOCAL_HTTP, analytics_patience_s=_PATIENCE_S, **changes)
         log = folder / f"operator-{time.monotonic_ns()}.log"
         return cls(["operator", "--kubeconfig", str(kubeconfig)], environment(settings), log)
 
