@@ -128,7 +128,7 @@ class _Pass:
         self._failures.update(diff.refusals(allowed, observed, self._uid, self._name.name))
         observed = await self._reclaim(observed, allowed)
         for write in diff.writes(allowed, observed, self._uid):
-            await self._write(write)
+            await self._write(write, known=write.key in observed.children)
         listening = await self._wake_pods(made)
         kept = {key_of(manifest) for manifest in (*wanted, *allowed)}
         releasing = await self._release(kept, {item.key for item in held_back}, policy)
@@ -205,8 +205,12 @@ class _Pass:
                 found.update({key: made} if made is not None else {})
         return dataclasses.replace(observed, children={**observed.children, **found})
 
-    async def _write(self, write: diff.Write) -> None:
-        """Carry one write out; what the API server refuses for good is noted for the status."""
+    async def _write(self, write: diff.Write, *, known: bool) -> None:
+        """Carry one write out; what the API server refuses for good is noted for the status.
+
+        known: the object was there when it was decided on. Another feed may have made a topic since: then what to do
+        about it is decided anew, and said in our words.
+        """
         cluster, store = self._tools.cluster, self._tools.store
         key = write.key
         try:
@@ -216,7 +220,7 @@ class _Pass:
                 return
             made = await cluster.apply(write.manifest, _kind(write.manifest), manager=write.manager, force=write.force)
         except (Conflict, Forbidden, Invalid, NotFound) as error:
-            if isinstance(error, Conflict) and (isinstance(write, diff.Delete) or write.force):
+            if isinstance(error, Conflict) and (isinstance(write, diff.Delete) or write.force or not known):
                 raise  # somebody wrote at the same moment: the same again, soon
             self._failures[key] = str(error)
             _log.warning("refused", kind=key.kind, namespace=key.namespace, name=key.name, reason=str(error))

@@ -147,6 +147,34 @@ def test_what_may_go_better_soon_ends_the_pass(error: ApiError) -> None:
     assert b.writes("apply_status") == [FEED]
 
 
+def test_a_topic_that_another_feed_makes_at_the_same_moment_is_judged_anew() -> None:
+    """No event holds the API server's words about managers and fields: the next pass says which feed wants what."""
+    b = Bench()
+    other = {
+        "apiVersion": KAFKA_TOPIC_V1.api_version,
+        "kind": KAFKA_TOPIC_V1.kind,
+        "metadata": {
+            "name": TOPIC.name,
+            "namespace": TOPIC.namespace,
+            "labels": {"claim.marketfeed.dev/u-2": "md_other"},
+            "annotations": {"wish.marketfeed.dev/u-2": "another"},
+        },
+        "spec": {"partitions": 1},
+    }
+
+    def first(call: Call) -> None:
+        if call == ("apply", str(TOPIC)) and b.cluster.at(TOPIC) is None:
+            b.cluster._server.apply(other, "marketfeed-operator-u-2", force=True)
+
+    b.cluster.before = first
+    with pytest.raises(Conflict):
+        b.run()
+    assert b.cluster.notices == []
+    b.run()
+    (told,) = (notice.message for notice in b.cluster.notices if notice.reason == "TopicConflict")
+    assert "feed md/other wants the topic binance.trades otherwise" in told
+
+
 def test_without_the_secrets_versions_nothing_is_written() -> None:
     """Pods that were rolled for a version that is only unknown would be rolled again."""
     b = Bench()
