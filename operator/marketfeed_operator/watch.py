@@ -158,4 +158,10 @@ def _settings(request_timeout_s: float, *, clusterwide: bool) -> kopf.OperatorSe
     settings.scanning.disabled = not clusterwide  # a namespaced role may not list custom resources
     for name in ("kopf", "kopf.objects"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("kopf._core.reactor.running").addFilter(_is_news)
     return settings
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Tell apart kopf's warning that it handles no signals in a thread: it is not to."""
+    return "OS signals are ignored" not in record.getMessage()
