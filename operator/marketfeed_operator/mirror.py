@@ -9,13 +9,14 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 from marketfeed.errors import MarketfeedError
 from marketfeed.logs import logger
 from marketfeed_operator import resync
 from marketfeed_operator.cluster import Cluster
-from marketfeed_operator.errors import ApiError
+from marketfeed_operator.errors import ApiError, NotServed
 from marketfeed_operator.health import Progress
 from marketfeed_operator.objects import (
     ALWAYS_SERVED,
@@ -37,6 +38,7 @@ _APIS_EVERY_S = 30.0
 _LISTS_MEET_S = 1.0  # lists that come one after the other are followed by one comparison
 _ASK_FIRST_S, _ASK_MAX_S = 0.5, 10.0
 _OURS = f"{MANAGED_BY}={MANAGER}"
+_NOT_INSTALLED = f"{MARKETFEED.plural}.{MARKETFEED.group} is not installed: kubectl apply --server-side -f crds/"
 
 _log = logger("mirror")
 _T = TypeVar("_T")
@@ -67,26 +69,35 @@ class Mirror:
         self._watchers: list[Watcher] = []
         self._seen_at: dict[str, float] = {}
         self._relisted = asyncio.Event()
+        self._serves_feeds = True
 
     async def run(self) -> None:
         """Follow the cluster for ever. Raises MarketfeedError when a watch ended by itself."""
-        await self._installed()
-        self._store.served = await self._answer(self._cluster.served)
-        await self._watch()
+        watching = await self._first_look()
+        while not watching:
+            await asyncio.sleep(_ASK_FIRST_S)
+            watching = await self._first_look()
         self._progress.in_sync()
         _log.info("synced", feeds=len(self._store.feeds()), served=str(self._store.served))
         compared = time.monotonic()
         while True:
-            await self._watch_ended(min(_APIS_EVERY_S, self._settings.resync_s))
+            await self._watch_ended(min(_APIS_EVERY_S, self._settings.resync_s) if watching else _LISTS_MEET_S)
+            watching = watching and not self._vanished()
             if self._relisted.is_set():
                 # A watch that begins anew tells what is there, and not what has gone meanwhile.
                 await asyncio.sleep(_LISTS_MEET_S)
                 self._relisted.clear()
                 await self._compare(judge=False)
-            await self._look_at_apis()
+            watching = await self._look_at_apis(watching=watching)
             if time.monotonic() - compared >= self._settings.resync_s:
                 await self._compare(judge=True)
                 compared = time.monotonic()
+
+    async def _first_look(self) -> bool:
+        """Watch what is served, once feeds are; False when a kind vanished meanwhile."""
+        await self._installed()
+        self._store.served = await self._answer(self._cluster.served)
+        return await self._watch()
 
     async def stop(self) -> None:
         """End the watches."""
@@ -101,39 +112,46 @@ class Mirror:
     async def _installed(self) -> None:
         """Wait until the MarketFeed API is there; without it there is nothing to watch."""
         while not await self._answer(partial(self._cluster.serves, MARKETFEED)):
-            reason = f"{MARKETFEED.plural}.{MARKETFEED.group} is not installed: kubectl apply --server-side -f crds/"
-            if self._progress.waits_for != reason:
-                _log.warning("waiting", reason=reason)
-            self._progress.waits_for = reason
+            if self._progress.waits_for != _NOT_INSTALLED:
+                _log.warning("waiting", reason=_NOT_INSTALLED)
+            self._progress.waits_for = _NOT_INSTALLED
             await asyncio.sleep(_ASK_FIRST_S)
 
     async def _answer(self, ask: Callable[[], Awaitable[_T]]) -> _T:
-        """Ask until the API server answers."""
+        """Ask until the API server answers. Raises NotServed: to ask again for what has vanished would be of no use."""
         delay_s = _ASK_FIRST_S
         while True:
             try:
                 return await ask()
+            except NotServed:
+                raise
             except ApiError as error:
                 _log.warning("waiting", reason=str(error))
                 self._progress.waits_for = str(error)
             await asyncio.sleep(delay_s)
             delay_s = min(_ASK_MAX_S, 2 * delay_s)
 
-    async def _watch(self) -> None:
-        """Take the present state of everything, and watch it from then on."""
+    async def _watch(self) -> bool:
+        """Take the present state of everything, and watch it from then on; False when a kind vanished meanwhile."""
         await self.stop()
         watches = self._watches()
-        for namespaces, watched in watches.items():
-            await self._answer(partial(resync.fill, self._cluster, self._store, watched, namespaces))
+        try:
+            for namespaces, watched in watches.items():
+                await self._answer(partial(resync.fill, self._cluster, self._store, watched, namespaces))
+        except NotServed as error:
+            _log.warning("vanished", reason=str(error))
+            return False
         self._watchers = [
             Watcher(watched, namespaces, self._cluster.connection, self._seen, self._settings.request_timeout_s)
             for namespaces, watched in watches.items()
         ]
         self._renewed()
+        return True
 
     def _watches(self) -> Watches:
         served, here = self._store.served, self._settings.namespaces
-        near = [Watched(MARKETFEED), *(Watched(kind, _OURS) for kind in (*ALWAYS_SERVED, POD))]
+        near = [Watched(MARKETFEED)] if self._serves_feeds else []
+        near += [Watched(kind, _OURS) for kind in (*ALWAYS_SERVED, POD)]
         near += [Watched(SPARK_APPLICATION, _OURS)] if served.spark_application else []
         near += [Watched(POD_MONITOR, _OURS)] if served.pod_monitor else []
         topics = [Watched(served.kafka_topic, _OURS)] if served.kafka_topic is not None else []
@@ -143,17 +161,23 @@ class Mirror:
         return {here: near, there: topics} if topics else {here: near}
 
     async def _watch_ended(self, within_s: float) -> None:
-        """Wait, until a watch has begun anew at the longest; raise when one ends by itself meanwhile."""
+        """Wait, until a watch has begun anew or ended at the longest."""
         relisted = asyncio.create_task(self._relisted.wait())
         ends: list[asyncio.Future[Any]] = [relisted, *(watcher.ended for watcher in self._watchers)]
         try:
             await asyncio.wait(ends, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
             relisted.cancel()
-        for watcher in self._watchers:
-            if watcher.ended.done():
-                watcher.ended.result()
+
+    def _vanished(self) -> bool:
+        """Tell whether a watch ended because its kind is not served any more; raise when one ended otherwise."""
+        ended = [watcher.ended for watcher in self._watchers if watcher.ended.done()]
+        for end in ended:
+            error = end.exception()
+            if getattr(error, "status", None) != HTTPStatus.NOT_FOUND:
+                end.result()
                 raise MarketfeedError("a watch ended by itself")
+        return bool(ended)
 
     def _seen(self, kind: Kind, what: What, manifest: Manifest) -> None:
         """Take what a watch saw."""
@@ -165,17 +189,21 @@ class Mirror:
         if change is not None:
             self._changed(change)
 
-    async def _look_at_apis(self) -> None:
-        """Find out about APIs that were installed or removed."""
+    async def _look_at_apis(self, *, watching: bool) -> bool:
+        """Find out about APIs that were installed or removed, and watch accordingly; return whether all is watched."""
         try:
             served: Served = await self._cluster.served()
+            feeds = await self._cluster.serves(MARKETFEED)
         except ApiError as error:
             _log.warning("not_discovered", reason=str(error))
-            return
-        if served != self._store.served:
-            _log.info("apis_changed", served=str(served))
-            self._store.served = served
-            await self._watch()
+            return watching
+        if watching and (served, feeds) == (self._store.served, self._serves_feeds):
+            return True
+        _log.info("apis_changed", served=str(served), feeds=feeds)
+        if not feeds and self._serves_feeds:
+            _log.warning("waiting", reason=_NOT_INSTALLED)
+        self._store.served, self._serves_feeds = served, feeds
+        return await self._watch()
 
     async def _compare(self, *, judge: bool) -> None:
         """Compare every kind with the API server's list, and let everything be looked at.

@@ -21,6 +21,8 @@ from standins.runner import Standins
 from watching import Event, watching
 
 AT_ONCE_S = 5.0
+GRANTED_S = 10.0
+"""Within which a feed learns that another one has let go of what it waits for."""
 
 
 @pytest.fixture
@@ -131,9 +133,38 @@ def test_feeds_that_disagree_on_a_topic_are_told_and_do_not_fight(
     assert [item for item in feeds.plane.writes(USER, since) if item.name in names] == []
     assert feeds.condition("TopicsReady")["status"] == "True"
     feeds.kubectl("delete", "mf", "spot", f"--timeout={AT_ONCE_S:g}s")
+    wait_until(
+        lambda: resource(feeds, names[0])["spec"]["config"]["retention.ms"] == 14 * 86_400_000,
+        GRANTED_S,
+        "the second feed's wish",
+        every_s=0.2,
+    )
     neighbours.wait("TopicsReady")
-    assert resource(feeds, names[0])["spec"]["config"]["retention.ms"] == 14 * 86_400_000
     assert claimed(feeds, names[0]) == [f"{neighbours.namespace}_spot"]
+
+
+def test_a_feed_that_is_made_again_takes_its_topics_back(feeds: Feeds, standins: Standins, tmp_path: Path) -> None:
+    """Made again in the middle of its deletion, a feed gets the very KafkaTopics, managed, and all becomes ready."""
+    feeds.apply()
+    feeds.wait("Ready")
+    ids = filled(feeds, standins)
+    trades = topic_names(feeds)[0]
+    standins.topics.delay_s = 3.0
+    try:
+        with watching(feeds.plane, tmp_path, "kafkatopic", trades, feeds.topic_namespace) as seen:
+            feeds.kubectl("delete", "mf", "spot", f"--timeout={AT_ONCE_S:g}s")
+            wait_until(lambda: not managed(seen.events[-1].object), SOON_S, "the release to begin", every_s=0.05)
+            feeds.apply()
+            wait_until(lambda: managed(seen.events[-1].object), SOON_S, "the topic to be taken back", every_s=0.1)
+            uids = {event.object["metadata"]["uid"] for event in seen.events}
+    finally:
+        standins.topics.delay_s = 0.2
+    feeds.wait("Ready")
+    live = resource(feeds, trades)
+    assert uids == {live["metadata"]["uid"]}
+    assert managed(live)
+    assert len(claimed(feeds, trades)) == 1
+    assert kept(standins, ids)
 
 
 def test_a_namespace_can_be_deleted_first(feeds: Feeds, standins: Standins) -> None:
