@@ -31,10 +31,10 @@ def user(account: str) -> str:
 
 @contextmanager
 def replica(plane: ControlPlane, folder: Path, name: str, **settings: Any) -> Iterator[OperatorProcess]:
-    """Run one replica under its own service account until the block ends."""
+    """Run one replica under its own service account until the block ends, by default with the usual lease."""
     folder.mkdir(parents=True, exist_ok=True)
     kubeconfig = plane.service_account_kubeconfig(NAMESPACE, name, folder / f"{name}.account")
-    with operator(plane, folder, name=name, kubeconfig=kubeconfig, **settings) as process:
+    with operator(plane, folder, name=name, kubeconfig=kubeconfig, **{"lease_s": 10.0, **settings}) as process:
         yield process
 
 

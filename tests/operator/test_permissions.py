@@ -145,9 +145,10 @@ class Tenant:
         folder.mkdir(exist_ok=True)
         kubeconfig = self.plane.service_account_kubeconfig(self.namespace, self.namespace, folder / f"{name}.account")
         settings = {"namespace": self.namespace, "namespaces": (self.namespace,), "topic_namespaces": (KAFKA,)}
-        with operator(self.plane, folder, name=name, kubeconfig=kubeconfig, **settings) as process:
+        with operator(self.plane, folder, name=name, kubeconfig=kubeconfig, lease_s=10.0, **settings) as process:
             wait_until(process.leads, LATE_S, "the tenant's operator to lead", every_s=0.1)
             yield process
+            process.terminate()
 
     def topics(self) -> dict[str, str]:
         """Return name → uid of the KafkaTopics of this tenant's feeds."""
@@ -177,10 +178,9 @@ def test_an_operator_leaves_the_topics_of_other_namespaces_alone(
 ) -> None:
     """A topic that is claimed by a feed whose namespace it does not watch is none of its business, feed or no feed."""
     here, there = tenants
-    with there.operator(tmp_path) as other:
+    with there.operator(tmp_path):
         apply_all(there.feeds, ["theirs"], BEFORE)
         there.feeds.wait("TopicsReady", name="theirs")
-        other.terminate()
     topics = there.topics()
     assert len(topics) == 3
     there.feeds.kubectl("delete", "marketfeed", "theirs")
