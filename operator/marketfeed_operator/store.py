@@ -69,8 +69,11 @@ class Store:
         old = self._objects.get(key)
         if old is not None and not _supersedes(manifest, old):
             return None
+        sample = self.samples.get((key.namespace, key.name)) if key.kind == POD.kind else None
         self._forget(key)
         self._objects[key] = manifest
+        if sample is not None and old is not None and _life(old) == _life(manifest):
+            self.samples[key.namespace, key.name] = sample
         if key.kind == MARKETFEED.kind:
             self._feeds[str(manifest["metadata"]["uid"])] = FeedName(key.namespace, key.name)
         elif key.kind != POD.kind:
@@ -187,6 +190,12 @@ def feed_of(manifest: Manifest) -> FeedName | None:
     """Return the feed that an object in a feed's own namespace names."""
     name = labels_of(manifest).get(FEED_LABEL)
     return None if name is None else FeedName(str(manifest["metadata"].get("namespace", "")), name)
+
+
+def _life(pod: Manifest) -> tuple[str, int]:
+    """Return what is another when a pod's processes are others: what was said before does not count for them."""
+    containers = (pod.get("status") or {}).get("containerStatuses") or ()
+    return str(pod["metadata"].get("uid")), sum(int(one.get("restartCount") or 0) for one in containers)
 
 
 def _lean(manifest: Manifest) -> Manifest:

@@ -110,6 +110,26 @@ def test_a_pods_sample_goes_with_the_pod() -> None:
     assert store.pods(FEED) == ()
 
 
+def test_a_pods_sample_lasts_as_long_as_its_processes() -> None:
+    """A pod that becomes ready keeps what it said; one whose container was started again has said nothing yet."""
+    store = Store()
+
+    def pod(version: int, uid: str = "u", restarts: int | None = None) -> dict[str, Any]:
+        statuses = [] if restarts is None else [{"name": "ingestor", "restartCount": restarts}]
+        return {**thing("Pod", "p", version, uid=uid), "status": {"containerStatuses": statuses}}
+
+    said = Sample(pod="p", at=0.0, stats={})
+    store.put(pod(1))
+    store.samples["markets", "p"] = said
+    store.put(pod(2, restarts=0))
+    assert store.samples["markets", "p"] is said
+    store.put(pod(3, restarts=1))
+    assert not store.samples
+    store.samples["markets", "p"] = said
+    store.put(pod(4, uid="v", restarts=1))
+    assert not store.samples
+
+
 def test_a_feed_is_known_by_its_uid_as_long_as_it_is_there() -> None:
     """A feed that was deleted and made again is another one."""
     store = Store()
