@@ -21,6 +21,7 @@ from marketfeed_operator.store import FeedName, Store, feed_of
 _TIMEOUT_S = 2.0
 _AT_ONCE = 32
 _TICK_S = 1.0
+_TROUBLED_S = 3.0  # until one that answers and is not ready, as a new one is, is looked at again
 _LONGEST_ANSWER_BYTES = 4_000_000
 _LONGEST_PROBLEM = 300  # characters
 PORT_NAME = "http"
@@ -68,9 +69,9 @@ class Sampler:
         wanted = [key for key, pod in pods.items() if self._due[key] <= now or feed_of(pod) in hurried]
         for key in wanted:
             self._due[key] = now + self._every_s
-        await asyncio.gather(*(self._look(session, key, pods[key]) for key in wanted))
+        await asyncio.gather(*(self._look(session, key, pods[key], now) for key in wanted))
 
-    async def _look(self, session: aiohttp.ClientSession, key: Key, pod: Manifest) -> None:
+    async def _look(self, session: aiohttp.ClientSession, key: Key, pod: Manifest, now: float) -> None:
         place = (key.namespace, key.name)
         before = self._store.samples.get(place)
         async with self._at_once:
@@ -79,6 +80,8 @@ class Sampler:
         if self._store.get(key) is None:
             return  # gone while it was asked
         self._store.samples[place] = sample
+        if sample.problem is not None and sample.stats is not None:
+            self._due[key] = min(self._due[key], now + _TROUBLED_S)
         feed = feed_of(pod)
         if feed is not None and (before is None or _gist(before) != _gist(sample)):
             self._notable(feed)

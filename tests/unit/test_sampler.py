@@ -289,6 +289,26 @@ def test_a_pod_is_asked_at_first_sight_in_turn_and_out_of_turn() -> None:
     rounds(bench, scenario, service)
 
 
+def test_one_that_is_not_ready_is_asked_again_soon() -> None:
+    """A new pod is not ready at first sight: that it has become so is known after 3 s, not after a whole round."""
+    bench, service = Bench(every_s=15.0), healthy()
+    service.status = 503
+    service.answers["/health"] |= {"status": "unhealthy", "reason": "9 of 9 streams are not acknowledged"}
+
+    async def scenario(tick: Callable[[float], Awaitable[None]]) -> None:
+        await tick(0.0)
+        await tick(2.0)
+        assert len(service.asked) == 1
+        service.status, service.answers["/health"] = 200, {"status": "healthy", "stats": STATS}
+        for now in (3.0, 6.0, 17.0):
+            await tick(now)
+        assert len(service.asked) == 2
+        await tick(18.0)
+        assert len(service.asked) == 3
+
+    rounds(bench, scenario, service)
+
+
 def test_only_what_matters_is_told() -> None:
     """The first sample, a doubled rate, a problem, a stream more: told. The same again, and a little more: not."""
     bench, service = Bench(every_s=0.0), healthy(messages_per_second=1000)
