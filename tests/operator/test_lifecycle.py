@@ -12,7 +12,7 @@ from typing import Any
 
 from helpers import wait_until
 from operators import SOON_S, USER, Feeds, OperatorProcess
-from released import COLLECTED_S, claimed, filled, kept, managed, resource, topic_names
+from released import claimed, filled, kept, managed, resource, topic_names, with_own_topics
 from standins.runner import Standins
 from watching import watching
 
@@ -32,14 +32,7 @@ def test_what_has_the_right_name_is_adopted_and_what_belongs_to_another_is_left_
     wait_until(lambda: trades in standins.topics.topics, SOON_S, "the topic", every_s=0.2)
     standins.topics.fill(trades)
     topic = standins.topics.topics[trades].id
-    feeds.apply(suspend=True)
-    feeds.wait("Suspended")
-    (rendered,) = [item for item in feeds.items("deployments") if item["metadata"]["name"] == "spot-ingestor-0"]
-    feeds.kubectl("delete", "mf", "spot")
-    wait_until(lambda: not feeds.items("deployments"), COLLECTED_S, "the Deployments to go", every_s=0.2)
-    wait_until(lambda: not resource(feeds, trades), SOON_S, "the KafkaTopic to go", every_s=0.2)
-    _create(feeds, _topic_by_hand(feeds, trades))
-    by_hand = _deployment_by_hand(feeds, "spot-ingestor-0", rendered["spec"]["selector"]["matchLabels"])
+    by_hand = _deployment_by_hand(feeds, "spot-ingestor-0", _selector(feeds))
     owner = {"apiVersion": "v1", "kind": "Secret", "name": "timescale", "controller": True}
     owner["uid"] = (feeds.get("secret", "timescale") or {})["metadata"]["uid"]
     foreign = _deployment_by_hand(feeds, "spot-consumer-timescale", {"app": "theirs"}, owner)
@@ -61,6 +54,21 @@ def test_what_has_the_right_name_is_adopted_and_what_belongs_to_another_is_left_
     assert theirs["spec"] == (before or {})["spec"]
     assert claimed(feeds, trades) == [f"{feeds.namespace}_spot"]
     assert kept(standins, {trades: topic})
+    assert resource(feeds, trades)["spec"]["partitions"] == 6
+    assert resource(feeds, trades)["spec"]["config"]["retention.ms"] == -1, (
+        "shorter would lose records: it is asked for"
+    )
+    assert any(trades in change for change in feeds.status()["approval"]["changes"])
+
+
+def _selector(feeds: Feeds) -> dict[str, str]:
+    """Return what selects a shard's pods, learned from another feed's."""
+    feeds.apply(with_own_topics(feeds, "model", suspend=True))
+    feeds.wait("Suspended", name="model")
+    model = feeds.get("deployment", "model-ingestor-0")
+    assert model is not None
+    selector: dict[str, str] = model["spec"]["selector"]["matchLabels"]
+    return {label: value.replace("model", "spot") for label, value in selector.items()}
 
 
 def _create(feeds: Feeds, manifest: dict[str, Any]) -> dict[str, Any]:
