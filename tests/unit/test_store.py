@@ -68,6 +68,16 @@ def test_a_late_deletion_of_a_former_object_leaves_the_new_one() -> None:
     assert store.get(key_of(child())) is None
 
 
+def test_a_deletion_tells_of_the_last_state() -> None:
+    """What was changed in the breath before the deletion comes with the deletion's event alone, and counts."""
+    store = Store()
+    store.put(child(version=20))
+    last = {**child(version=21), "spec": {"changed": True}}
+    change = store.drop(last)
+    assert change is not None
+    assert change.old == last
+
+
 def test_children_are_found_by_the_feeds_uid() -> None:
     """A child belongs to the feed whose uid it bears now, and to none once it is gone."""
     store = Store()
