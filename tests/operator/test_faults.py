@@ -217,7 +217,7 @@ def test_a_mute_watch_is_found_healed_and_told(
     shared.terminate()
     feeds = quiet_feeds
     with ExitStack() as stack:
-        process = through_proxy(stack, resync_s=2.0)
+        process = through_proxy(stack, resync_s=4.0)
         apply_all(feeds, ["spot"], BEFORE)
         settle(feeds, ["spot"], BEFORE)
         proxy.mute_watches("/configmaps", new=True)
@@ -227,7 +227,7 @@ def test_a_mute_watch_is_found_healed_and_told(
             status, body = process.get("/livez")
             return str(body["reason"]) if status == 503 and "ConfigMap" in body["reason"] else ""
 
-        assert wait_until(told, 30, "/livez to say so", every_s=0.2).endswith("misses changes")
+        assert wait_until(told, LATE_S, "/livez to say so", every_s=0.2).endswith("misses changes")
         settle(feeds, ["spot"], BEFORE, SOON_S)
         proxy.clear()
         process.terminate()
