@@ -10,7 +10,7 @@ import asyncio
 import os
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -53,13 +53,19 @@ class _Created:
 
 
 def run(folder: Path, feeds: int = FEEDS) -> Iterator[Figure]:
-    """Run once; yield the figures."""
-    with ControlPlane(folder / "plane") as plane:
+    """Run once; yield the figures as they come."""
+    with ControlPlane(folder / "plane") as plane, asyncio.Runner() as runner:
         prepare(plane, (_FLEET, _BEFORE, _AFTER, _CHURN))
-        yield from asyncio.run(_measure(plane, folder, feeds))
+        figures = _measure(plane, folder, feeds)
+        while (figure := runner.run(_next(figures))) is not None:
+            yield figure
 
 
-async def _measure(plane: ControlPlane, folder: Path, feeds: int) -> list[Figure]:
+async def _next(figures: AsyncIterator[Figure]) -> Figure | None:
+    return await anext(figures, None)
+
+
+async def _measure(plane: ControlPlane, folder: Path, feeds: int) -> AsyncIterator[Figure]:
     fleet = documents(_FLEET, feeds)
     objects = sum(len(children(given)) for given in fleet)
     say(f"operator: {feeds} feeds, {objects} objects; load average {os.getloadavg()[0]:.1f}")
@@ -69,20 +75,18 @@ async def _measure(plane: ControlPlane, folder: Path, feeds: int) -> list[Figure
             made = await _create(plane, operator, someone, fleet, objects)
             say(f"operator: all there after {made.seconds:.1f} s")
             bare.append(await _bare(plane, _AFTER, feeds - feeds // 2))
+            yield _speed(made, bare, feeds, objects)
+            for figure in _counts(made, feeds, objects):
+                yield figure
             await rest(operator, _REST_S, _DEADLINE_S)
             at_rest = [await someone.adds_a_symbol(fleet[0], symbol, 60.0) for symbol in ("SOLUSDT", "XRPUSDT")]
+            yield _latency(made, at_rest)
             await rest(operator, _REST_S, _DEADLINE_S)
-            idle = await _idle(plane, operator)
-            churned = await _churn(operator, someone, max(LEAST_FEEDS, feeds // 10))
-        again = await _restart(plane, folder, feeds)
-    return [
-        _speed(made, bare, feeds, objects),
-        *_write_figures(made, feeds, objects),
-        *_latency(made, at_rest),
-        *idle,
-        churned,
-        *again,
-    ]
+            for figure in await _idle(plane, operator):
+                yield figure
+        yield await _restart(plane, folder, feeds)
+        with Operator.of(plane, folder) as operator:
+            yield await _churn(operator, someone, max(LEAST_FEEDS, feeds // 10))
 
 
 async def _bare(plane: ControlPlane, prefix: str, count: int) -> dict[str, Any]:
@@ -213,7 +217,7 @@ async def _churn(operator: Operator, someone: Person, count: int) -> Figure:
     )
 
 
-async def _restart(plane: ControlPlane, folder: Path, feeds: int) -> list[Figure]:
+async def _restart(plane: ControlPlane, folder: Path, feeds: int) -> Figure:
     """Start a new process for feeds that are as they should be."""
     began = datetime.now(UTC)
     with Operator.of(plane, folder) as operator:
@@ -221,16 +225,21 @@ async def _restart(plane: ControlPlane, folder: Path, feeds: int) -> list[Figure
         cpu_s = operator.cpu_s()
         await asyncio.sleep(_REST_S)
         written = writes(plane, began)
-    return [
-        Figure(
-            benchmark="operator",
-            ratio="restart_writes_of_feeds",
-            value=len(written) / feeds,
-            target=0.0,
-            sense="at most",
-            details={"seconds_to_all_looked_at": round(seconds, 1), "cpu_s": round(cpu_s, 1), "feeds": feeds},
-        )
-    ]
+        late = _late(operator.metrics())
+    return Figure(
+        benchmark="operator",
+        ratio="restart_writes_of_feeds",
+        value=len(written) / feeds,
+        target=0.0,
+        sense="at most",
+        details={
+            "seconds_to_all_looked_at": round(seconds, 1),
+            "cpu_s": round(cpu_s, 1),
+            "loop_blocked": late,
+            "writes": dict(Counter(f"{item.verb} {item.resource}" for item in written)),
+            "feeds": feeds,
+        },
+    )
 
 
 def _speed(made: _Created, bare: Sequence[Mapping[str, Any]], feeds: int, objects: int) -> Figure:
@@ -256,7 +265,7 @@ def _speed(made: _Created, bare: Sequence[Mapping[str, Any]], feeds: int, object
     )
 
 
-def _write_figures(made: _Created, feeds: int, objects: int) -> Iterator[Figure]:
+def _counts(made: _Created, feeds: int, objects: int) -> Iterator[Figure]:
     kinds = Counter(_about(item) for item in made.writes)
     yield Figure(
         benchmark="operator",
@@ -282,8 +291,8 @@ def _about(request: Request) -> str:
     return "statuses" if request.resource.endswith("/status") else request.resource
 
 
-def _latency(made: _Created, at_rest: Sequence[float]) -> Iterator[Figure]:
-    yield Figure(
+def _latency(made: _Created, at_rest: Sequence[float]) -> Figure:
+    return Figure(
         benchmark="operator",
         ratio="change_of_creation",
         value=max(made.wakes_s) / made.seconds,
