@@ -13,8 +13,9 @@ from dataclasses import replace
 from itertools import count
 from typing import Any, Self
 
-from marketfeed_operator.cluster import Cluster, Guard
-from marketfeed_operator.errors import ApiError, Conflict, NotFound, Unanswered
+from marketfeed_operator.api.cluster import Cluster, Guard
+from marketfeed_operator.api.errors import ApiError, Conflict, NotFound, Unanswered
+from marketfeed_operator.api.recorder import Noted
 from marketfeed_operator.objects import (
     KAFKA_TOPIC_V1,
     KINDS,
@@ -27,7 +28,6 @@ from marketfeed_operator.objects import (
     key_of,
     labels_of,
 )
-from marketfeed_operator.recorder import Noted
 from server import Conflict as FieldConflict
 from server import Server
 

@@ -15,10 +15,11 @@ from kubernetes.aio import config
 from kubernetes.aio.config.config_exception import ConfigException
 
 from marketfeed.errors import ConfigurationError
+from marketfeed_operator.api.cluster import Cluster
+from marketfeed_operator.api.errors import ApiError, Forbidden
+from marketfeed_operator.api.transport import absent_kubeconfig
 from marketfeed_operator.applied import applied
-from marketfeed_operator.cluster import Cluster
 from marketfeed_operator.comparison import Comparison, compare, defaults_of, desired
-from marketfeed_operator.errors import ApiError, Forbidden
 from marketfeed_operator.models import MarketFeed
 from marketfeed_operator.objects import (
     ALWAYS_SERVED,
@@ -37,7 +38,6 @@ from marketfeed_operator.objects import (
 )
 from marketfeed_operator.observed import Observed
 from marketfeed_operator.plan import Plan, plan
-from marketfeed_operator.transport import absent_kubeconfig
 
 _IN_CLUSTER = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _UNKNOWN_UID = "not-created-yet"

@@ -21,8 +21,8 @@ from marketfeed.errors import ConfigurationError, MarketfeedError
 from marketfeed.logs import logger
 from marketfeed.policies import backoff_s
 from marketfeed.settings import KafkaSettings, Secret, Topic
-from marketfeed_operator.cluster import Cluster
-from marketfeed_operator.errors import presentable
+from marketfeed_operator.api.cluster import Cluster
+from marketfeed_operator.api.errors import presentable
 from marketfeed_operator.models import MarketFeed
 from marketfeed_operator.objects import APPROVE, SECRET, Manifest, annotations_of, digest
 from marketfeed_operator.observed import DirectTopics

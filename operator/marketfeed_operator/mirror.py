@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 from marketfeed.errors import MarketfeedError
 from marketfeed.logs import logger
 from marketfeed_operator import resync
-from marketfeed_operator.cluster import Cluster
-from marketfeed_operator.errors import ApiError, NotServed
+from marketfeed_operator.api.cluster import Cluster
+from marketfeed_operator.api.errors import ApiError, NotServed
 from marketfeed_operator.health import Progress
 from marketfeed_operator.objects import (
     ALWAYS_SERVED,

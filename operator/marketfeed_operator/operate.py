@@ -20,10 +20,10 @@ from prometheus_client import CollectorRegistry
 from marketfeed.logs import configure, logger
 from marketfeed.server import Pulse, Server
 from marketfeed.service_command import ServiceCommand
-from marketfeed_operator.cluster import Cluster
+from marketfeed_operator.api.cluster import Cluster
+from marketfeed_operator.api.leader import Leadership
 from marketfeed_operator.direct import Topics
 from marketfeed_operator.health import Progress
-from marketfeed_operator.leader import Leadership
 from marketfeed_operator.metrics import OperatorMetrics
 from marketfeed_operator.mirror import Mirror
 from marketfeed_operator.plan import Defaults

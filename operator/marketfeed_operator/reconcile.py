@@ -17,9 +17,9 @@ from marketfeed.errors import ConfigurationError
 from marketfeed.exchanges import venue
 from marketfeed.logs import logger
 from marketfeed_operator import changes, deletion, diff, handover, spark, status, waking
-from marketfeed_operator.cluster import Cluster
+from marketfeed_operator.api.cluster import Cluster
+from marketfeed_operator.api.errors import Conflict, Forbidden, Invalid, NotFound
 from marketfeed_operator.direct import Topics
-from marketfeed_operator.errors import Conflict, Forbidden, Invalid, NotFound
 from marketfeed_operator.metrics import OperatorMetrics
 from marketfeed_operator.models import MarketFeed
 from marketfeed_operator.objects import (

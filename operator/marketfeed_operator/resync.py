@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 
-from marketfeed_operator.cluster import Cluster
+from marketfeed_operator.api.cluster import Cluster
 from marketfeed_operator.objects import Key, Kind, Manifest, key_of
 from marketfeed_operator.store import Change, Store, version
 from marketfeed_operator.watch import Watched

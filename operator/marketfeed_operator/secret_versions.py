@@ -9,8 +9,8 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 from marketfeed.logs import logger
-from marketfeed_operator.cluster import Cluster
-from marketfeed_operator.errors import ApiError
+from marketfeed_operator.api.cluster import Cluster
+from marketfeed_operator.api.errors import ApiError
 from marketfeed_operator.objects import SECRET
 from marketfeed_operator.store import FeedName, Store
 

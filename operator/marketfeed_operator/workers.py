@@ -13,8 +13,8 @@ from typing import Any
 
 from marketfeed.logs import logger
 from marketfeed_operator import deletion, resync
+from marketfeed_operator.api.errors import ApiError, LostLeadership, NotLeader
 from marketfeed_operator.diff import is_topic_key
-from marketfeed_operator.errors import ApiError, LostLeadership, NotLeader
 from marketfeed_operator.health import Progress
 from marketfeed_operator.objects import (
     KAFKA_TOPIC_V1,

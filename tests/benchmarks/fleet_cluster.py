@@ -26,7 +26,7 @@ from benchmarks.services import LOCAL_HTTP, Service, environment
 from controlplane import ControlPlane, Request, crds
 from controlplane.install import install, own
 from marketfeed_operator import rbac
-from marketfeed_operator.cluster import Cluster
+from marketfeed_operator.api.cluster import Cluster
 from marketfeed_operator.objects import CONFIG_MAP, KINDS, MANAGED_BY, MANAGER, MARKETFEED, Key, key_of
 from marketfeed_operator.settings import OperatorSettings
 

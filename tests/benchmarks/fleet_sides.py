@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.children import job, reply
 from benchmarks.fleet_feeds import children, documents
-from marketfeed_operator.cluster import Cluster
+from marketfeed_operator.api.cluster import Cluster
 from marketfeed_operator.objects import KINDS, MANAGED_BY, MANAGER, Manifest
 from marketfeed_operator.settings import OperatorSettings
 

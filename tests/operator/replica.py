@@ -13,9 +13,9 @@ import signal
 import sys
 import time
 
-from marketfeed_operator.cluster import Cluster
-from marketfeed_operator.errors import ApiError, LostLeadership, NotLeader
-from marketfeed_operator.leader import Leadership
+from marketfeed_operator.api.cluster import Cluster
+from marketfeed_operator.api.errors import ApiError, LostLeadership, NotLeader
+from marketfeed_operator.api.leader import Leadership
 from marketfeed_operator.objects import CONFIG_MAP
 
 LOST = 3

@@ -15,9 +15,9 @@ import pytest
 from kubernetes.aio.config import incluster_config
 
 from controlplane import ControlPlane
-from marketfeed_operator import cluster as cluster_module
-from marketfeed_operator.cluster import METADATA_ONLY, Cluster
-from marketfeed_operator.errors import (
+from marketfeed_operator.api import cluster as cluster_module
+from marketfeed_operator.api.cluster import METADATA_ONLY, Cluster
+from marketfeed_operator.api.errors import (
     Conflict,
     Forbidden,
     Invalid,
@@ -26,6 +26,7 @@ from marketfeed_operator.errors import (
     Terminating,
     Unanswered,
 )
+from marketfeed_operator.api.transport import Request, Transport
 from marketfeed_operator.objects import (
     CONFIG_MAP,
     KAFKA_TOPIC_V1BETA2,
@@ -35,7 +36,6 @@ from marketfeed_operator.objects import (
     Kind,
     Manifest,
 )
-from marketfeed_operator.transport import Request, Transport
 
 NO_UID = "11111111-2222-3333-4444-555555555555"
 

@@ -18,9 +18,9 @@ import pytest
 
 from controlplane import ControlPlane
 from helpers import wait_until
-from marketfeed_operator.cluster import Cluster
-from marketfeed_operator.errors import LostLeadership, NotLeader
-from marketfeed_operator.leader import Leadership
+from marketfeed_operator.api.cluster import Cluster
+from marketfeed_operator.api.errors import LostLeadership, NotLeader
+from marketfeed_operator.api.leader import Leadership
 from marketfeed_operator.objects import CONFIG_MAP, LEASE
 
 LEASE_S = 3.0

@@ -17,11 +17,11 @@ from controlplane import ControlPlane
 from documents import changed
 from helpers import wait_until
 from marketfeed_operator.against import Target, compared
-from marketfeed_operator.cluster import Cluster
+from marketfeed_operator.api.cluster import Cluster
+from marketfeed_operator.api.errors import Forbidden, Unanswered
 from marketfeed_operator.commands import plan_command
 from marketfeed_operator.comparison import Comparison
 from marketfeed_operator.diff import Apply, writes
-from marketfeed_operator.errors import Forbidden, Unanswered
 from marketfeed_operator.objects import KINDS, MARKETFEED, Key, Kind, Manifest, Served, key_of
 from marketfeed_operator.observed import Observed
 from marketfeed_operator.plan import plan

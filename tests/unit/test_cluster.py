@@ -13,8 +13,8 @@ from prometheus_client import CollectorRegistry
 
 from fake_api import FakeApi, Script, fake_api, hangs_up, keeps_silent, refuses, says
 from marketfeed.errors import ConfigurationError
-from marketfeed_operator.cluster import Cluster, Guard, unguarded
-from marketfeed_operator.errors import (
+from marketfeed_operator.api.cluster import Cluster, Guard, unguarded
+from marketfeed_operator.api.errors import (
     ApiError,
     Conflict,
     Gone,
@@ -24,11 +24,11 @@ from marketfeed_operator.errors import (
     Throttled,
     Unanswered,
 )
-from marketfeed_operator.limits import Bucket
+from marketfeed_operator.api.limits import Bucket
+from marketfeed_operator.api.pacing import Pacing
+from marketfeed_operator.api.transport import Request, Transport
 from marketfeed_operator.metrics import OperatorMetrics
 from marketfeed_operator.objects import CONFIG_MAP, MARKETFEED
-from marketfeed_operator.pacing import Pacing
-from marketfeed_operator.transport import Request, Transport
 
 MAP = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "n"}, "data": {"x": "1"}}
 

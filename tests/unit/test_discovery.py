@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from marketfeed_operator import discovery
+from marketfeed_operator.api import discovery
 from marketfeed_operator.objects import KAFKA_TOPIC_V1, KAFKA_TOPIC_V1BETA2, SPARK_APPLICATION, Served
 
 

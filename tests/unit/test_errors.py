@@ -7,7 +7,7 @@ import json
 import pytest
 
 from marketfeed.errors import MarketfeedError, Unavailable
-from marketfeed_operator.errors import (
+from marketfeed_operator.api.errors import (
     LONGEST_MESSAGE,
     AlreadyExists,
     ApiError,

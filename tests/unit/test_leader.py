@@ -11,9 +11,9 @@ import pytest
 from aiohttp import web
 
 from fake_api import FakeApi, Script, fake_api, keeps_silent, refuses
-from marketfeed_operator.cluster import Cluster
-from marketfeed_operator.errors import LostLeadership, NotLeader
-from marketfeed_operator.leader import HELD_FOR, Leadership, now_s
+from marketfeed_operator.api.cluster import Cluster
+from marketfeed_operator.api.errors import LostLeadership, NotLeader
+from marketfeed_operator.api.leader import HELD_FOR, Leadership, now_s
 
 
 class FakeLease:

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketfeed_operator import lease
+from marketfeed_operator.api import lease
 from marketfeed_operator.objects import Manifest
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

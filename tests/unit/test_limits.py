@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketfeed_operator.limits import Bucket, Pause
+from marketfeed_operator.api.limits import Bucket, Pause
 
 
 @given(

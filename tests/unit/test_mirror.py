@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from fake_cluster import FakeCluster
 from marketfeed.errors import MarketfeedError
 from marketfeed_operator import mirror
-from marketfeed_operator.errors import NotServed
+from marketfeed_operator.api.errors import NotServed
 from marketfeed_operator.health import Progress
 from marketfeed_operator.metrics import OperatorMetrics
 from marketfeed_operator.mirror import Mirror

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fake_cluster import Call, FakeCluster, unanswered
-from marketfeed_operator.errors import ApiError, Conflict, Forbidden, Invalid
+from marketfeed_operator.api.errors import ApiError, Conflict, Forbidden, Invalid
 from marketfeed_operator.objects import KAFKA_TOPIC_V1, KINDS, Key, Manifest, key_of
 from marketfeed_operator.observed import Sample
 from marketfeed_operator.reconcile import Again, let_go, reconcile

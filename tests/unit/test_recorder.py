@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
+from marketfeed_operator.api.recorder import About, Recorder, continued, manifest
 from marketfeed_operator.objects import MARKETFEED
-from marketfeed_operator.recorder import About, Recorder, continued, manifest
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 ABOUT = About(MARKETFEED, "feeds", "spot", "uid-1")

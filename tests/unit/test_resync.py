@@ -10,7 +10,7 @@ import pytest
 
 from fake_cluster import FakeCluster, unanswered
 from marketfeed_operator import resync
-from marketfeed_operator.errors import ApiError
+from marketfeed_operator.api.errors import ApiError
 from marketfeed_operator.objects import CONFIG_MAP, Manifest, key_of
 from marketfeed_operator.store import Change, Store
 from marketfeed_operator.watch import Watched

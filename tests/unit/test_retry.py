@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from marketfeed_operator.errors import ApiError, Conflict, Forbidden, Gone, Invalid, NotFound, Throttled, Unanswered
-from marketfeed_operator.retry import Retries, asked_pause_s, next_wait_s
+from marketfeed_operator.api.errors import ApiError, Conflict, Forbidden, Gone, Invalid, NotFound, Throttled, Unanswered
+from marketfeed_operator.api.retry import Retries, asked_pause_s, next_wait_s
 
 POLICY = Retries()
 

@@ -9,7 +9,7 @@ import pytest
 
 from fake_cluster import FakeCluster, secret_key, unanswered
 from marketfeed_operator import secret_versions
-from marketfeed_operator.errors import ApiError
+from marketfeed_operator.api.errors import ApiError
 from marketfeed_operator.secret_versions import SecretVersions
 from marketfeed_operator.store import FeedName, Store
 

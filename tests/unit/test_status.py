@@ -12,16 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marketfeed_operator.changes import ChangeClass, Difference
-from marketfeed_operator.conditions import LONGEST_MESSAGE, PASSING, TYPES, of
 from marketfeed_operator.crd import definition
-from marketfeed_operator.flow import coarse
 from marketfeed_operator.handover import HandOver, Move
 from marketfeed_operator.objects import COMPONENT, KAFKA_TOPIC_V1, Key, Manifest, Served, key_of
 from marketfeed_operator.observed import DirectTopics, Observed, Sample
 from marketfeed_operator.outcome import Outcome
 from marketfeed_operator.spark import Verdict
 from marketfeed_operator.status import figures_due_s, make
-from marketfeed_operator.symptoms import reason_of
+from marketfeed_operator.status.conditions import LONGEST_MESSAGE, PASSING, TYPES, of
+from marketfeed_operator.status.flow import coarse
+from marketfeed_operator.status.symptoms import reason_of
 from observations import (
     CONSUMER_STATS,
     INGESTOR_STATS,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fake_api import fake_api, says
-from marketfeed_operator.transport import Request, Transport
+from marketfeed_operator.api.transport import Request, Transport
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 REQUEST = Request("GET", "/version", {})

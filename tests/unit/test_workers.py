@@ -10,7 +10,7 @@ import pytest
 
 from fake_cluster import FakeCluster, unanswered
 from marketfeed_operator import workers
-from marketfeed_operator.errors import LostLeadership, NotLeader
+from marketfeed_operator.api.errors import LostLeadership, NotLeader
 from marketfeed_operator.health import Progress
 from marketfeed_operator.objects import Key, Manifest, key_of
 from marketfeed_operator.observed import DirectTopics, Sample

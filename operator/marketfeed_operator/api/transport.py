@@ -26,7 +26,7 @@ from kubernetes.aio.config.config_exception import ConfigException
 
 from marketfeed import __version__
 from marketfeed.errors import ConfigurationError
-from marketfeed_operator.errors import Unanswered, presentable
+from marketfeed_operator.api.errors import Unanswered, presentable
 
 CONNECT_TIMEOUT_S = 5.0
 _REFRESH_S = 60.0  # how often a token file or an exec plugin's expiry is looked at

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from marketfeed_operator.errors import presentable
+from marketfeed_operator.api.errors import presentable
 from marketfeed_operator.objects import EVENT, GROUP, Kind, Manifest
 
 CONTROLLER = f"{GROUP}/operator"

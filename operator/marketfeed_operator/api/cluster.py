@@ -20,9 +20,13 @@ import msgspec
 
 from marketfeed import logs
 from marketfeed.errors import MarketfeedError
-from marketfeed_operator import discovery, recorder
-from marketfeed_operator.errors import ApiError, Gone, NotFound, Unanswered, classify
-from marketfeed_operator.limits import Bucket
+from marketfeed_operator.api import discovery, recorder
+from marketfeed_operator.api.errors import ApiError, Gone, NotFound, Unanswered, classify
+from marketfeed_operator.api.limits import Bucket
+from marketfeed_operator.api.pacing import Pacing
+from marketfeed_operator.api.recorder import About, Noted, Recorder
+from marketfeed_operator.api.retry import Retries, asked_pause_s, next_wait_s
+from marketfeed_operator.api.transport import Request, Transport
 from marketfeed_operator.metrics import OperatorMetrics
 from marketfeed_operator.objects import (
     EVENT,
@@ -33,11 +37,7 @@ from marketfeed_operator.objects import (
     Manifest,
     Served,
 )
-from marketfeed_operator.pacing import Pacing
-from marketfeed_operator.recorder import About, Noted, Recorder
-from marketfeed_operator.retry import Retries, asked_pause_s, next_wait_s
 from marketfeed_operator.settings import OperatorSettings
-from marketfeed_operator.transport import Request, Transport
 
 _log = logs.logger("cluster")
 

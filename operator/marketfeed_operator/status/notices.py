@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from marketfeed_operator.conditions import PASSING
 from marketfeed_operator.objects import Manifest
 from marketfeed_operator.spark import STARTED_AGAIN
+from marketfeed_operator.status.conditions import PASSING
 
 _LONGEST_MESSAGE = 1024  # of an event (events.k8s.io/v1, `note`)
 _MOVES_SHOWN = 3  # the status names more

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from marketfeed_operator.api.recorder import micro_time
 from marketfeed_operator.objects import LEASE, Manifest
-from marketfeed_operator.recorder import micro_time
 
 
 @dataclass(frozen=True, slots=True)

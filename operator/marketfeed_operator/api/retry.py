@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from marketfeed.policies import backoff_s
-from marketfeed_operator.errors import ApiError, Throttled, Unanswered
+from marketfeed_operator.api.errors import ApiError, Throttled, Unanswered
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from marketfeed_operator.limits import Bucket, Pause
+from marketfeed_operator.api.limits import Bucket, Pause
 from marketfeed_operator.metrics import OperatorMetrics
 
 _ROUNDS = 5

@@ -14,12 +14,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from marketfeed import logs
-from marketfeed_operator import lease
-from marketfeed_operator.cluster import Cluster
-from marketfeed_operator.errors import ApiError, Conflict, LostLeadership, NotFound, NotLeader
+from marketfeed_operator.api import lease
+from marketfeed_operator.api.cluster import Cluster
+from marketfeed_operator.api.errors import ApiError, Conflict, LostLeadership, NotFound, NotLeader
+from marketfeed_operator.api.transport import Request
 from marketfeed_operator.metrics import OperatorMetrics
 from marketfeed_operator.objects import LEASE, Manifest
-from marketfeed_operator.transport import Request
 
 _log = logs.logger("leader")
 
