@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from marketfeed_operator.causes import cause, presentable
 from marketfeed_operator.objects import MANAGER, NUDGE, SPEC_HASH, Manifest, Served, labels_of
-from marketfeed_operator.status.causes import cause, presentable
 
 PATIENCE_S = 60.0
 """How long a driver may run for another job than the one that is wanted, and a job that has ended may stay so."""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketfeed_operator.status.causes import LONGEST_TEXT, cause, presentable, redact
+from marketfeed_operator.causes import LONGEST_TEXT, cause, presentable, redact
 from observations import pod
 
 

@@ -18,11 +18,11 @@ from datetime import datetime
 from math import floor, log10
 from typing import Any
 
+from marketfeed_operator.causes import presentable
 from marketfeed_operator.observed import Observed, Sample
 from marketfeed_operator.outcome import Outcome
 from marketfeed_operator.plan import Consumer, Plan
 from marketfeed_operator.rules import DATABASES
-from marketfeed_operator.status.causes import presentable
 from marketfeed_operator.status.conditions import Condition, Status, of
 from marketfeed_operator.status.symptoms import reason_of
 from marketfeed_operator.status.workloads import pods_of, running, samples_of

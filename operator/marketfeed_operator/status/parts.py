@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from marketfeed_operator.causes import Cause, presentable
 from marketfeed_operator.deletion import MANAGED, RELEASED_AT
 from marketfeed_operator.diff import is_topic_key, topic_name
 from marketfeed_operator.objects import (
@@ -25,7 +26,6 @@ from marketfeed_operator.observed import Observed
 from marketfeed_operator.outcome import Outcome
 from marketfeed_operator.plan import Plan
 from marketfeed_operator.spark import STARTED_AGAIN
-from marketfeed_operator.status.causes import Cause, presentable
 from marketfeed_operator.status.conditions import PASSING, Condition
 from marketfeed_operator.status.workloads import Workload, missing_secret, workload
 

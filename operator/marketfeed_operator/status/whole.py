@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from marketfeed_operator.causes import presentable
 from marketfeed_operator.handover import HandOver, Move
 from marketfeed_operator.objects import APPROVE, COMPONENT, COMPONENT_INGESTOR, FEED_LABEL, Manifest
 from marketfeed_operator.observed import Observed
 from marketfeed_operator.outcome import Outcome
 from marketfeed_operator.plan import Plan
 from marketfeed_operator.status import conditions, flow, parts
-from marketfeed_operator.status.causes import presentable
 from marketfeed_operator.status.flow import Figures, coarse
 from marketfeed_operator.status.workloads import Workload
 

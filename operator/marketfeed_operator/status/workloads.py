@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from marketfeed_operator.causes import Cause, cause, presentable
 from marketfeed_operator.objects import DEPLOYMENT, Key, Manifest, labels_of
 from marketfeed_operator.observed import Observed, Sample
 from marketfeed_operator.plan import SecretUse
-from marketfeed_operator.status.causes import Cause, cause, presentable
 from marketfeed_operator.status.symptoms import reason_of
 
 
