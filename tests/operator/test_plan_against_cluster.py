@@ -32,6 +32,12 @@ IMAGES = Installation("registry.local/services:7", "registry.local/analytics:7")
 ADMIN = "admin"
 
 
+@pytest.fixture(scope="module")
+def control_plane(quiet_control_plane: ControlPlane) -> ControlPlane:
+    """Return the control plane where no operator works: it would take these objects in hand."""
+    return quiet_control_plane
+
+
 @dataclass
 class Place:
     """A test's own namespaces on the control plane, and the file that is compared."""

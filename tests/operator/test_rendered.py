@@ -27,6 +27,12 @@ WAIT_S = 30.0
 every_feed = pytest.mark.parametrize("path", FEEDS, ids=lambda path: path.stem)
 
 
+@pytest.fixture(scope="module")
+def control_plane(quiet_control_plane: ControlPlane) -> ControlPlane:
+    """Return the control plane where no operator works: it would take these objects in hand."""
+    return quiet_control_plane
+
+
 def apply(plane: ControlPlane, *objects: Any) -> None:
     """Apply objects as the operator does, refusing every field that the API server does not know."""
     content = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
