@@ -136,9 +136,9 @@ class Feeds:
         )["items"]
         return found
 
-    def gone(self, kind: str, selector: str = "", namespace: str | None = None) -> None:
+    def gone(self, kind: str, selector: str = "", namespace: str | None = None, *, within_s: float = SOON_S) -> None:
         """Wait until there is no object of a kind that the labels select."""
-        wait_until(lambda: not self.items(kind, selector, namespace), SOON_S, f"the {kind} to go", every_s=0.2)
+        wait_until(lambda: not self.items(kind, selector, namespace), within_s, f"the {kind} to go", every_s=0.2)
 
     def status(self, name: str = "spot") -> dict[str, Any]:
         """Return a feed's status."""

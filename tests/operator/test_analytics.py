@@ -20,6 +20,7 @@ from controlplane.install import install, own
 from helpers import wait_until
 from operators import SOON_S, USER, Feeds, install_operator
 from operators import operator as operator_process
+from released import COLLECTED_S
 from replicas import KAFKA
 from standins.runner import Standins
 from standins.spark_operator import SparkOperator
@@ -93,10 +94,10 @@ def test_the_job_runs_follows_its_spec_and_goes_with_its_section(feeds: Feeds, s
     feeds.wait("AnalyticsReady")
 
     feeds.apply(analytics={"tradeWindow": "2m"}, suspend=True)
+    feeds.gone("pods", f"sparkoperator.k8s.io/app-name={JOB}", within_s=COLLECTED_S)
     feeds.wait("Suspended")
     assert feeds.status()["analytics"] == "Suspended"
     assert not job(feeds), "its definition has no spec.suspend: only its absence stops it"
-    feeds.gone("pods", f"sparkoperator.k8s.io/app-name={JOB}")
     feeds.apply(analytics={"tradeWindow": "2m"})
     feeds.wait("Suspended", "False", "NotSuspended")
     feeds.wait("AnalyticsReady")
