@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import islice
+from threading import Event
+from types import FrameType
 from typing import BinaryIO
 
 import click
@@ -57,11 +59,12 @@ def command(
     """  # noqa: D301 - click's \b keeps the lines of a block
     # A pipe that is closed (`| head`) and Ctrl-C end this as they end `cat`: at once, and without a word.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    stopped = _interruptible()
     kafka = kafka_from_environment(bootstrap_servers)
     reader = consumer(consumer_config(kafka, _GROUP, "latest"))
     try:
         reader.assign(_beginnings(reader, kafka, topic, from_beginning=from_beginning))
-        for message in islice(_matching(reader, kafka, None if key is None else key.encode()), count):
+        for message in islice(_matching(reader, kafka, stopped, None if key is None else key.encode()), count):
             _print(message, sys.stdout.buffer, timestamps=timestamps)
     except KeyboardInterrupt:
         pass
@@ -84,9 +87,21 @@ def _beginnings(reader: Consumer, kafka: KafkaSettings, topic: str, *, from_begi
     return partitions
 
 
-def _matching(reader: Consumer, kafka: KafkaSettings, key: bytes | None) -> Iterator[Message]:
-    """Yield records as they come; raises Unavailable for what the broker refuses."""
-    while True:
+def _interruptible() -> Event:
+    """Return what Ctrl-C sets, beside raising KeyboardInterrupt: raised inside the Kafka client, that may get lost."""
+    stopped = Event()
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        stopped.set()
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, stop)
+    return stopped
+
+
+def _matching(reader: Consumer, kafka: KafkaSettings, stopped: Event, key: bytes | None) -> Iterator[Message]:
+    """Yield records as they come, until stopped; raises Unavailable for what the broker refuses."""
+    while not stopped.is_set():
         sys.stdout.flush()
         _end_with_the_reader(sys.stdout.fileno())
         for message in reader.consume(_BATCH, _WAIT_S):
