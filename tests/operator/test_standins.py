@@ -65,9 +65,15 @@ class Cluster:
         )
 
 
+@pytest.fixture(scope="module")
+def control_plane(quiet_control_plane: ControlPlane) -> ControlPlane:
+    """Return the control plane where no other stand-ins work: two would be at odds over every pod."""
+    return quiet_control_plane
+
+
 @pytest.fixture
 def standins(control_plane: ControlPlane, kafka_namespace: str) -> Iterator[Standins]:
-    """Run all stand-ins on the shared control plane."""
+    """Run all stand-ins."""
     with Standins(control_plane.kubeconfig, topic_namespace=kafka_namespace) as standins:
         yield standins
 
