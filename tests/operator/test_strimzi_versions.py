@@ -7,6 +7,7 @@ from pathlib import Path
 from controlplane import ControlPlane, crds
 from controlplane.install import install, own
 from operators import Feeds, install_operator, operator
+from released import COLLECTED_S
 from standins import Standins
 
 
@@ -26,4 +27,4 @@ def test_topics_of_a_strimzi_that_serves_v1_alone(own_control_plane: ControlPlan
         topics = feeds.items("kafkatopics", namespace="kafka")
         assert {topic["apiVersion"] for topic in topics} == {"kafka.strimzi.io/v1"}
         feeds.kubectl("delete", "marketfeed", "spot")
-        feeds.gone("kafkatopics", namespace="kafka")
+        feeds.gone("kafkatopics", namespace="kafka", within_s=COLLECTED_S)
