@@ -16,6 +16,7 @@ from typing import Any
 from controlplane import ControlPlane
 from helpers import wait_until
 from operators import SOON_S, USER, Feeds, OperatorProcess
+from released import all_go
 from replicas import LATE_S, REPLICAS, replica, writes
 from standins.runner import Standins
 
@@ -380,7 +381,7 @@ def test_figures_are_written_when_they_changed_much_and_not_too_often(
         vary(1100.0, 950.0, until=lambda: datetime.now(UTC) > since + timedelta(seconds=every_s + 2))
         assert written() == []
         quiet_feeds.kubectl("delete", "mf", "spot")
-        quiet_feeds.gone("kafkatopics", "strimzi.io/cluster=kafka", quiet_feeds.topic_namespace)
+        all_go(quiet_feeds)
 
 
 def _rate(feeds: Feeds) -> float | None:
