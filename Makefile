@@ -8,10 +8,11 @@ FEED ?= manifests/examples/binance-spot.yaml
 QUIET := $(shell test -t 2 || echo -q)  # pip shows its progress to a person, and is silent in a log
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test operator-test control-plane control-plane-down check bench generate clean
+.PHONY: help setup demo test operator-test chart-test e2e images cluster cluster-down kind kind-down \
+  control-plane control-plane-down check bench generate clean
 
 help: ## Say what there is
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.ready ## Make .venv with every dependency, locked by hash, and .venv/bin/marketfeed
 
@@ -30,10 +31,31 @@ demo: setup ## Run a live feed on this machine (DEMO_FOR=45s ends by itself with
 	@$(BIN)/marketfeed up $(FEED) $(if $(DEMO_FOR),--for $(DEMO_FOR))
 
 test: setup ## Run the tests, on real Kafka and PostgreSQL (started by the tests, on loopback)
-	@$(BIN)/pytest --ignore tests/operator
+	@$(BIN)/pytest --ignore tests/operator --ignore tests/charts --ignore tests/cluster
 
 operator-test: setup ## Run the operator's tests on a real Kubernetes API server (built from Go modules the first time)
 	@$(BIN)/pytest tests/operator
+
+chart-test: setup ## Run the charts' tests: rendered by helm, every object tried on a real API server
+	@$(BIN)/pytest tests/charts
+
+e2e: setup ## Run the end-to-end tests on a real node: the one of `make cluster`, else one of their own (Linux, root)
+	@$(BIN)/pytest tests/cluster
+
+images: setup ## Build the images with docker or buildah; print their sizes
+	@PYTHONPATH=tests $(BIN)/python -m images build
+
+cluster: setup ## Leave a real Kubernetes node running here, without Docker: images, charts, a feed (Linux, root)
+	@PYTHONPATH=tests $(BIN)/python -m stand up
+
+cluster-down: setup ## End that node and remove what it held
+	@PYTHONPATH=tests $(BIN)/python -m stand down
+
+kind: ## Leave a kind cluster running (Docker): Strimzi, Spark, monitoring, images, charts, a feed
+	@manifests/kind/up.sh
+
+kind-down: ## Remove that kind cluster
+	@manifests/kind/down.sh
 
 control-plane: setup ## Leave a real Kubernetes control plane running on this machine, with the operator; say how to use it
 	@PYTHONPATH=tests $(BIN)/python -m controlplane up
