@@ -72,11 +72,12 @@ check: setup ## Lint, format, types, architecture
 bench: setup ## Measure: each line is JSON with a ratio within this run and its target (BENCH="store --rounds 3")
 	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(BENCH)
 
-generate: setup ## Make again what is generated: crds, requirements.lock and the locks of fetched components
+generate: setup ## Make again what is generated: crds, the chart's copies, requirements.lock and the locks of fetched components
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  --all-extras pyproject.toml -o requirements.lock
 	@$(BIN)/python -m marketfeed.local.relock
 	@$(BIN)/python -m marketfeed_operator.crd
+	@$(BIN)/python -m marketfeed_operator.rbac --rules > charts/marketfeed-operator/files/rbac.yaml
 	@PYTHONPATH=tests $(BIN)/python -m controlplane.relock
 
 clean: ## Remove what setup and the tools left in the checkout

@@ -37,6 +37,20 @@ def test_what_is_printed_is_what_the_tests_give_their_operators() -> None:
     assert printed() == rbac.manifests("marketfeed-operator", "marketfeed")
 
 
+def test_the_charts_rules_are_up_to_date() -> None:
+    """The operator's chart grants what the operator asks for now, each rule where it is needed."""
+    text = rbac.CHART_FILE.read_text(encoding="utf-8")
+    assert text == rbac.rules_text(), f"{rbac.CHART_FILE} is stale: run `make generate`"
+    assert printed("--rules") == [
+        {
+            "feed": rbac.feed_rules(),
+            "cluster": rbac.cluster_rules(),
+            "lease": rbac.lease_rules(),
+            "topics": rbac.topic_rules(),
+        }
+    ]
+
+
 @pytest.mark.parametrize("arguments", [[], NARROW])
 def test_every_binding_gives_a_printed_role_to_the_account(arguments: list[str]) -> None:
     """No reference leads nowhere, no role is without a binding, and no two objects have one name."""
