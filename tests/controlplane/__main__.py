@@ -19,8 +19,9 @@ def main() -> None:
 
 @main.command()
 def build() -> None:
-    """Build the programs into the cache, unless they are there; print their folder."""
-    click.echo(binaries.provide().apiserver.parent)
+    """Build every program into the cache, unless it is there: control plane, node, Helm; print their folders."""
+    for folder in binaries.build_all():
+        click.echo(folder)
 
 
 @main.command()

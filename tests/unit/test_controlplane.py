@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ from marketfeed_operator.plan import plan
 from marketfeed_operator.spec import load
 
 ROOT = Path(__file__).parents[2]
+MODULES = sorted(path.name for path in binaries.MODULES.iterdir())
 
 LEAF = "-----BEGIN CERTIFICATE-----\nleaf\n-----END CERTIFICATE-----\n"
 AUTHORITY = "-----BEGIN CERTIFICATE-----\nauthority\n-----END CERTIFICATE-----\n"
@@ -140,27 +144,55 @@ def test_servers_listen_on_loopback_alone(tmp_path: Path) -> None:
 
 
 def test_every_module_that_is_built_is_locked() -> None:
-    """Each module has its sums, and Kubernetes' is of the version that the programs say they are."""
-    for target in binaries.TARGETS:
+    """Each module has its sums, names its packages as tools, and is of the version that its programs say they are."""
+    modules = {name: (binaries.MODULES / name / "go.mod").read_text() for name in MODULES}
+    for target in (target for group in binaries.GROUPS for target in group.targets):
         assert (binaries.MODULES / target.module / "go.sum").read_text()
-    module = (binaries.MODULES / "kubernetes" / "go.mod").read_text()
-    assert f"k8s.io/kubernetes {binaries.KUBERNETES_VERSION}" in module
+        assert target.package in modules[target.module]
+    assert f"k8s.io/kubernetes {binaries.KUBERNETES_VERSION}" in modules["kubernetes"]
+    assert f"helm.sh/helm/v3 {binaries.HELM_VERSION}" in modules["helm"]
+    assert f"github.com/coredns/coredns {binaries.COREDNS_VERSION}" in modules["coredns"]
 
 
-def test_another_version_of_a_module_is_another_build(tmp_path: Path) -> None:
-    """The folder of the cache follows the modules' files: a change of a version is never served by an old build."""
-    for name in ("kubernetes", "etcd"):
-        (tmp_path / name).mkdir()
-        for file in ("go.mod", "go.sum"):
-            (tmp_path / name / file).write_text((binaries.MODULES / name / file).read_text())
-    assert binaries.identity(tmp_path) == binaries.identity()
-    (tmp_path / "etcd" / "go.mod").write_text("module changed\n")
-    assert binaries.identity(tmp_path) != binaries.identity()
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_asks_for_no_newer_go_than_is_fetched(name: str) -> None:
+    """Every module is built by the oldest Go that is taken from the PATH."""
+    found = re.search(r"^go (\d+)\.(\d+)", (binaries.MODULES / name / "go.mod").read_text(), re.MULTILINE)
+    assert found
+    assert (int(found[1]), int(found[2])) <= toolchain.MINIMUM
+
+
+def test_helm_assumes_the_kubernetes_of_the_client_that_it_is_built_with() -> None:
+    """`helm template` without a server takes the version that Helm's own releases take, not 1.20."""
+    client = re.search(r"k8s\.io/client-go v0\.(\d+)\.", (binaries.MODULES / "helm" / "go.mod").read_text())
+    assert client
+    (target,) = binaries.HELM.targets
+    for package in ("chartutil", "lint/rules"):
+        assert f"helm.sh/helm/v3/pkg/{package}.k8sVersionMinor={client[1]}" in target.flags
+
+
+def test_another_version_of_a_module_is_another_build_of_its_groups_alone(tmp_path: Path) -> None:
+    """The folder of the cache follows the modules' files: an old build never serves, and what is as it was stays."""
+    shutil.copytree(binaries.MODULES, tmp_path / "modules")
+    before = {group.name: binaries.folder_for(group, tmp_path / "modules") for group in binaries.GROUPS}
+    assert list(before.values()) == [binaries.folder_for(group) for group in binaries.GROUPS]
+    (tmp_path / "modules" / "helm" / "go.mod").write_text("module changed\n")
+    after = {group.name: binaries.folder_for(group, tmp_path / "modules") for group in binaries.GROUPS}
+    assert [name for name in before if before[name] != after[name]] == ["helm"]
+
+
+def test_the_time_that_is_told_does_not_decide_what_is_built() -> None:
+    """A better estimate is no reason to build for minutes; another flag is."""
+    (helm,) = binaries.HELM.targets
+    slower = replace(binaries.HELM, targets=(replace(helm, expected="an hour"),))
+    other = replace(binaries.HELM, targets=(replace(helm, flags="-s"),))
+    assert binaries.identity(slower) == binaries.identity(binaries.HELM)
+    assert binaries.identity(other) != binaries.identity(binaries.HELM)
 
 
 def test_a_build_takes_the_locked_modules_as_they_are(tmp_path: Path) -> None:
     """`go` may not change what is locked, and writes nothing of this machine's paths into the program."""
-    command = binaries.build_command(binaries.TARGETS[0], tmp_path / "etcd")
+    command = binaries.build_command(binaries.CONTROL_PLANE.targets[0], tmp_path / "etcd")
     assert {"-mod=readonly", "-trimpath"} <= set(command)
     assert command[-3:] == ("-o", str(tmp_path / "etcd"), "go.etcd.io/etcd/server/v3")
 
@@ -173,7 +205,7 @@ def test_programs_of_one_minor_version_are_taken_as_equal(text: str) -> None:
 
 def _assets(folder: Path, version: str) -> Path:
     folder.mkdir()
-    for target in binaries.TARGETS:
+    for target in binaries.CONTROL_PLANE.targets:
         (folder / target.name).write_text(f"#!/bin/sh\necho Kubernetes {version}\n")
         (folder / target.name).chmod(0o755)
     return folder
@@ -189,12 +221,60 @@ def test_programs_that_are_there_are_preferred(tmp_path: Path) -> None:
 def test_programs_that_do_not_fit_are_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another minor version, or a folder without etcd, is no substitute: our own are taken."""
     monkeypatch.setenv("MARKETFEED_CACHE", str(tmp_path / "cache"))
-    ours = binaries.folder_for(binaries.identity())
+    ours = binaries.folder_for(binaries.CONTROL_PLANE)
     ours.mkdir(parents=True)
     old, partial = _assets(tmp_path / "old", "v1.29.0"), _assets(tmp_path / "partial", "v1.35.4")
     (partial / "etcd").unlink()
     for environ in ({"KUBEBUILDER_ASSETS": str(old)}, {"KUBEBUILDER_ASSETS": str(partial)}, {"PATH": str(old)}, {}):
         assert binaries.provide(environ) == binaries.Programs.of(ours)
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        ("v3.19.0+g3d8990f\n", (3, 19)),
+        ("v3.19.0", (3, 19)),
+        ("v4.0.1+g1234567", (4, 0)),
+        ("Client: v2.17.0+ga690bad", None),
+        ("", None),
+    ],
+)
+def test_the_version_of_helm_is_read(text: str, version: tuple[int, int] | None) -> None:
+    """It is what `helm version --short` starts with; Helm 2 and what is no Helm have none."""
+    assert binaries.helm_version(text) == version
+
+
+def _helm(folder: Path, script: str) -> str:
+    folder.mkdir()
+    (folder / "helm").write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "helm").chmod(0o755)
+    return str(folder)
+
+
+def test_a_helm_of_the_path_is_taken_where_it_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Version 3.14 or newer of those on the PATH is taken; an older, a broken or a missing one gives way to our own."""
+    monkeypatch.setenv("MARKETFEED_CACHE", str(tmp_path / "cache"))
+    ours = binaries.folder_for(binaries.HELM)
+    ours.mkdir(parents=True)
+    for version in ("v3.14.0+g3fc9f4b", "v4.0.1"):
+        there = _helm(tmp_path / version, f"echo {version}")
+        assert binaries.helm({"PATH": there}) == Path(there, "helm")
+    for path in (_helm(tmp_path / "old", "echo v3.13.3"), _helm(tmp_path / "broken", "exit 1"), str(tmp_path), ""):
+        assert binaries.helm({"PATH": path}) == ours / "helm"
+
+
+def test_a_nodes_programs_come_from_their_own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scheduler, kubelet and proxy are found beside each other, the name server in the folder of its own module."""
+    monkeypatch.setenv("MARKETFEED_CACHE", str(tmp_path))
+    folder, coredns = (binaries.folder_for(group) for group in (binaries.NODE, binaries.COREDNS))
+    for path in (folder, coredns):
+        path.mkdir()
+    programs = binaries.node()
+    assert {path.name for path in (programs.scheduler, programs.kubelet, programs.proxy)} == {
+        target.name for target in binaries.NODE.targets
+    }
+    assert {path.parent for path in (programs.scheduler, programs.kubelet, programs.proxy)} == {folder}
+    assert programs.coredns == coredns / "coredns"
 
 
 @pytest.mark.parametrize(
