@@ -18,6 +18,26 @@ from marketfeed.settings import KafkaSettings, Secret
 from pipeline import Pipeline
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option of golden files."""
+    parser.addoption("--update-golden", action="store_true", help="write golden files anew instead of comparing")
+
+
+@pytest.fixture
+def check_golden(request: pytest.FixtureRequest) -> Callable[[Path, str], None]:
+    """Return `check(path, text)`, which fails unless the file holds exactly this text."""
+    update = bool(request.config.getoption("--update-golden"))
+
+    def check(path: Path, text: str) -> None:
+        if update:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        assert path.is_file(), f"{path} is not there: --update-golden writes it"
+        assert text == path.read_text(), f"{path} is another: judge the difference, then --update-golden writes it"
+
+    return check
+
+
 @contextmanager
 def _kafka() -> Iterator[EmbeddedKafka]:
     with tempfile.TemporaryDirectory(prefix="marketfeed-test-") as folder, EmbeddedKafka(Path(folder)) as broker:
