@@ -118,16 +118,25 @@ def reclaim(topic: Manifest) -> Manifest | None:
     return _patch(topic, annotations={MANAGED: None, RELEASED_AT: None})
 
 
-def orphans(topics: Iterable[Manifest], live_uids: Collection[str]) -> tuple[Orphan, ...]:
+def orphans(
+    topics: Iterable[Manifest], live_uids: Collection[str], namespaces: Collection[str] = ()
+) -> tuple[Orphan, ...]:
     """Return the claims of feeds that are gone: their feeds left while no operator was watching.
 
-    `live_uids` must hold every feed of every namespace: a feed that is missing from it loses its topics.
+    `live_uids` must hold every feed of these namespaces, of all without any: a feed that is missing from it loses its
+    topics. Claims of feeds of other namespaces are none of our business.
     """
     return tuple(
         Orphan(key_of(topic), topic, uid, policy_of(topic))
         for topic in topics
-        for uid in sorted(claims_of(topic).keys() - set(live_uids))
+        for uid, feed in sorted(claims_of(topic).items())
+        if uid not in live_uids and is_ours(feed, namespaces)
     )
+
+
+def is_ours(feed: str, namespaces: Collection[str]) -> bool:
+    """Tell whether a claim is of a feed in a namespace that we look after; other operators may share our topics."""
+    return not namespaces or feed.partition("/")[0] in namespaces
 
 
 def policy_of(topic: Manifest) -> str:

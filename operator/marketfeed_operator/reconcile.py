@@ -293,22 +293,32 @@ class _Pass:
 async def let_go(topic: Manifest, uid: str, policy: str, tools: Tools) -> deletion.Step:
     """Take the next step of releasing a topic from a feed. Raises Conflict when it is another by now: judge it anew."""
     step = deletion.release(topic, uid, policy, tools.now(), tools.answer_s)
-    key, kind = key_of(topic), _kind(topic)
+    key = key_of(topic)
     if step.patch is None and not step.delete:
         return step
     _log.info("releasing", topic=key.name, namespace=key.namespace, step=step.action, why=step.sentence)
     try:
-        if step.patch is not None:
-            made = await tools.cluster.patch(kind, key.namespace, key.name, step.patch)
-            tools.store.put(made)
-            _wake_others(made, uid, tools)
-        else:
-            await tools.cluster.delete(
-                kind, key.namespace, key.name, uid=step.uid, resource_version=step.resource_version
-            )
+        made = await take(step, topic, tools.cluster)
     except NotFound:
         tools.store.drop(topic)
+        return step
+    if made is not None:
+        tools.store.put(made)
+        _wake_others(made, uid, tools)
     return step
+
+
+async def take(step: deletion.Step, topic: Manifest, cluster: Cluster) -> Manifest | None:
+    """Carry a step out; return the topic as it is now, None where nothing was written or it is deleted.
+
+    Raises Conflict when the topic is another by now, NotFound when there is none to be changed.
+    """
+    key, kind = key_of(topic), _kind(topic)
+    if step.patch is not None:
+        return await cluster.patch(kind, key.namespace, key.name, step.patch)
+    if step.delete:
+        await cluster.delete(kind, key.namespace, key.name, uid=step.uid, resource_version=step.resource_version)
+    return None
 
 
 def _wake_others(topic: Manifest, uid: str, tools: Tools) -> None:

@@ -148,12 +148,8 @@ class Workers:
         return [
             uid
             for uid, feed in claims_of(topic).items()
-            if self._store.named(uid) is None and (uid in self._policies or self._is_ours(feed))
+            if self._store.named(uid) is None and (uid in self._policies or deletion.is_ours(feed, self._namespaces))
         ]
-
-    def _is_ours(self, feed: str) -> bool:
-        """Tell whether a claim is of a feed in a namespace that we look after; other operators may share our topics."""
-        return not self._namespaces or feed.partition("/")[0] in self._namespaces
 
     # The work
 
