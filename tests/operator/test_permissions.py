@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from controlplane import ControlPlane, audit
 from helpers import wait_until
 from marketfeed_operator import rbac
 from marketfeed_operator.render.access import ANALYTICS_RULES
-from operators import NAMESPACE, Feeds, OperatorProcess, operator
+from operators import NAMESPACE, Feeds
 from replicas import KAFKA, LATE_S, REPLICAS, apply_all, replica, settle, user
 from standins.runner import Standins
+from tenants import Tenant
 
 Right = tuple[str, str, str]
 """API group, resource, verb."""
@@ -118,42 +118,6 @@ def tenants(quiet_control_plane: ControlPlane, standins: Standins) -> Iterator[t
         for tenant in made:
             stack.enter_context(tenant)
         yield made[0], made[1]
-
-
-class Tenant:
-    """A namespace with its own operator, which shares the topics' namespace with others."""
-
-    def __init__(self, plane: ControlPlane, namespace: str) -> None:
-        self.plane = plane
-        self.namespace = namespace
-        self.feeds = Feeds(plane, namespace, KAFKA)
-        self.user = f"system:serviceaccount:{namespace}:{namespace}"
-
-    def __enter__(self) -> None:
-        self.plane.kubectl("create", "namespace", self.namespace)
-        self.feeds.secret()
-        documents = rbac.manifests(self.namespace, self.namespace, [self.namespace], [KAFKA])
-        self.plane.kubectl("apply", "-f", "-", input=yaml.safe_dump_all(documents))
-
-    def __exit__(self, *_: object) -> None:
-        self.plane.kubectl("delete", "namespace", self.namespace, "--wait=false")
-
-    @contextmanager
-    def operator(self, folder: Path) -> Iterator[OperatorProcess]:
-        """Run the tenant's operator."""
-        name = f"{self.namespace}-{secrets.token_hex(2)}"
-        folder.mkdir(exist_ok=True)
-        kubeconfig = self.plane.service_account_kubeconfig(self.namespace, self.namespace, folder / f"{name}.account")
-        settings = {"namespace": self.namespace, "namespaces": (self.namespace,), "topic_namespaces": (KAFKA,)}
-        with operator(self.plane, folder, name=name, kubeconfig=kubeconfig, lease_s=10.0, **settings) as process:
-            wait_until(process.leads, LATE_S, "the tenant's operator to lead", every_s=0.1)
-            yield process
-            process.terminate()
-
-    def topics(self) -> dict[str, str]:
-        """Return name → uid of the KafkaTopics of this tenant's feeds."""
-        found = [item["metadata"] for item in self.feeds.items("kafkatopics", namespace=KAFKA)]
-        return {each["name"]: each["uid"] for each in found if each["name"].startswith(self.namespace)}
 
 
 def test_an_operator_of_one_namespace_needs_no_other(tenants: tuple[Tenant, Tenant], tmp_path: Path) -> None:
