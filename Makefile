@@ -78,6 +78,7 @@ generate: setup ## Make again what is generated: crds, the chart's copies, requi
 	@$(BIN)/python -m marketfeed.local.relock
 	@$(BIN)/python -m marketfeed_operator.crd
 	@$(BIN)/python -m marketfeed_operator.rbac --rules > charts/marketfeed-operator/files/rbac.yaml
+	@$(BIN)/python -m marketfeed_operator.chart_settings
 	@PYTHONPATH=tests $(BIN)/python -m controlplane.relock
 
 clean: ## Remove what setup and the tools left in the checkout

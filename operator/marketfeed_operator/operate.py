@@ -160,6 +160,7 @@ def command(kubeconfig: str | None, context: str | None) -> None:
     """
     configure()
     settings = OperatorSettings.from_env(os.environ, lambda path: Path(path).read_text("utf-8"))
+    configure(settings.log_level)
     asyncio.run(_serve(settings, kubeconfig, context))
     sys.exit(0)
 

@@ -78,4 +78,7 @@ class OperatorSettings(Settings):
     request_timeout_s: float = setting(
         "OPERATOR_REQUEST_TIMEOUT", "longest wait for the API server's answer, s", default=15.0, minimum=0.1
     )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = setting(
+        "OPERATOR_LOG_LEVEL", "the least of what is logged", default="INFO"
+    )
     http: HttpSettings = field(default_factory=lambda: HttpSettings(port=8080))
