@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from controlplane.plane import ControlPlane, KubectlFailed
+from controlplane.client import Client, KubectlFailed
 from marketfeed_operator import rbac
 
 OURS = Path(__file__).parents[2] / "crds"
@@ -24,7 +24,7 @@ def own() -> list[Path]:
     return sorted(OURS.glob("*.yaml"))
 
 
-def install(plane: ControlPlane, definitions: Iterable[Path]) -> None:
+def install(plane: Client, definitions: Iterable[Path]) -> None:
     """Apply definitions and wait until the API server serves their kinds; raises KubectlFailed."""
     files = [f"--filename={path}" for path in definitions]
     if files:
@@ -32,7 +32,7 @@ def install(plane: ControlPlane, definitions: Iterable[Path]) -> None:
         _await_established(plane, files)
 
 
-def grant(plane: ControlPlane, account: str, namespace: str) -> None:
+def grant(plane: Client, account: str, namespace: str) -> None:
     """Make an operator's service account, roles and bindings, and their namespace where it is not there."""
     space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
     plane.kubectl("apply", "-f", "-", input=yaml.safe_dump_all([space, *rbac.manifests(account, namespace)]))
@@ -44,7 +44,7 @@ def established(definition: Mapping[str, Any]) -> bool:
     return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
 
 
-def _await_established(plane: ControlPlane, files: list[str]) -> None:
+def _await_established(plane: Client, files: list[str]) -> None:
     """Wait for all; `kubectl wait` does not do, for it fails on a definition that has no conditions yet."""
     deadline = time.monotonic() + _ESTABLISHED_S
     while waiting := _not_established(plane, files):
@@ -53,7 +53,7 @@ def _await_established(plane: ControlPlane, files: list[str]) -> None:
         time.sleep(_ASK_EVERY_S)
 
 
-def _not_established(plane: ControlPlane, files: list[str]) -> list[str]:
+def _not_established(plane: Client, files: list[str]) -> list[str]:
     answer = json.loads(plane.kubectl("get", "--output=json", *files).stdout)
     definitions = answer.get("items", [answer])  # of one file it is the definition itself
     return [each["metadata"]["name"] for each in definitions if not established(each)]

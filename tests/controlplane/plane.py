@@ -3,47 +3,71 @@
 from __future__ import annotations
 
 import secrets
-import subprocess
-from datetime import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from controlplane import audit, binaries, kubeconfig
+from controlplane import binaries
+from controlplane.client import Client, KubectlFailed
 from controlplane.servers import CONTROLLER_MANAGER, ApiServer, ControllerManager, Etcd
-from marketfeed.errors import MarketfeedError
 from marketfeed.local.files import write_atomically
-from marketfeed.local.process import plain_environment
 
-_KUBECTL_TIMEOUT_S = 120
-_TOKEN_VALID = "24h"
+__all__ = ["ControlPlane", "KubectlFailed", "Setting"]
 
 
-class KubectlFailed(MarketfeedError):
-    """kubectl answered with an error; the message is what it said."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """Where a control plane stands: by default alone, on loopback, with no node.
+
+    port: the API server's, a free one when None; tokens: bearer token → (user, group), beside the administrator's and
+    the controller manager's; apiserver, controller_manager: options that are added, or taken in place of ours; one
+    whose value is None is left out.
+    """
+
+    port: int | None = None
+    tokens: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    apiserver: Mapping[str, str | Path | None] = field(default_factory=dict)
+    controller_manager: Mapping[str, str | Path | None] = field(default_factory=dict)
 
 
-class ControlPlane:
+ALONE = Setting()
+
+
+class ControlPlane(Client):
     """etcd, kube-apiserver and kube-controller-manager in `directory`; they end with this process at the latest.
 
     A context manager, or `start()` and `stop()`. Nothing is taken up again: each start is a new, empty cluster.
     """
 
-    def __init__(self, directory: Path, programs: binaries.Programs | None = None) -> None:
+    def __init__(self, directory: Path, programs: binaries.Programs | None = None, *, setting: Setting = ALONE) -> None:
         self.directory = directory.absolute()
         self.programs = programs or binaries.provide()
         self.token = secrets.token_urlsafe(24)
+        super().__init__(self.directory / "admin.kubeconfig", self.programs.kubectl)
         manager_token = secrets.token_urlsafe(24)
         tokens = {
             self.token: ("admin", "system:masters"),
             manager_token: (CONTROLLER_MANAGER, "system:authenticated"),
+            **setting.tokens,
         }
         self.etcd = Etcd(self.directory / "etcd", self.programs.etcd)
-        self.apiserver = ApiServer(self.directory / "apiserver", self.programs.apiserver, self.etcd.url, tokens)
-        self.controller_manager = ControllerManager(
-            self.directory / "controller-manager", self.programs.controller_manager, self.apiserver, manager_token
+        self.apiserver = ApiServer(
+            self.directory / "apiserver",
+            self.programs.apiserver,
+            self.etcd.url,
+            tokens,
+            port=setting.port,
+            changes=setting.apiserver,
         )
-        self.kubeconfig = self.directory / "admin.kubeconfig"
+        self.controller_manager = ControllerManager(
+            self.directory / "controller-manager",
+            self.programs.controller_manager,
+            self.apiserver,
+            manager_token,
+            changes=setting.controller_manager,
+        )
 
     @property
     def url(self) -> str:
@@ -94,55 +118,6 @@ class ControlPlane:
     def start_apiserver(self) -> None:
         """Start the API server again, on the same port and with the same data; returns when it is ready."""
         self.apiserver.start()
-
-    def kubectl(
-        self,
-        *arguments: str | Path,
-        input: str | None = None,  # noqa: A002 - named as in subprocess
-        check: bool = True,
-        kubeconfig: Path | None = None,
-    ) -> subprocess.CompletedProcess[str]:
-        """Run kubectl as the administrator, or as `kubeconfig` says; raises KubectlFailed unless `check` is False."""
-        command: list[str | Path] = [self.programs.kubectl, f"--kubeconfig={kubeconfig or self.kubeconfig}"]
-        command += [f"--cache-dir={self.directory / 'kubectl-cache'}", *arguments]
-        answer = subprocess.run(
-            command,
-            input=input,
-            stdin=None if input is not None else subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            env=plain_environment(),
-            timeout=_KUBECTL_TIMEOUT_S,
-            check=False,
-        )
-        if check and answer.returncode:
-            raise KubectlFailed(f"kubectl {' '.join(map(str, arguments))}: {answer.stderr.strip()}")
-        return answer
-
-    def service_account_kubeconfig(self, namespace: str, name: str, path: Path, *, valid: str = _TOKEN_VALID) -> Path:
-        """Write to `path` how to reach the API server as a service account that exists, and return `path`.
-
-        valid: how long, as 24h.
-        """
-        token = self.kubectl("create", "token", name, f"--namespace={namespace}", f"--duration={valid}").stdout
-        write_atomically(path, self._render(token.strip(), namespace))
-        return path
-
-    def requests(self, user: str, since: datetime | None = None) -> list[audit.Request]:
-        """Return what `user` asked of the API server, the oldest first; `since` an aware time, all when None.
-
-        A service account is the user "system:serviceaccount:NAMESPACE:NAME".
-        """
-        with self.audit_log.open() as log:
-            found = [request for request in audit.requests(log) if request.user == user]
-        return [request for request in found if since is None or request.at >= since]
-
-    def writes(self, user: str, since: datetime | None = None) -> list[audit.Request]:
-        """Return those of `requests` that were accepted and could change something."""
-        return [request for request in self.requests(user, since) if request.is_write]
-
-    def _render(self, token: str, namespace: str = "default") -> str:
-        return kubeconfig.render(self.url, self.ca_file.read_text(), token, namespace)
 
     def __enter__(self) -> Self:
         self.start()

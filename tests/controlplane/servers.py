@@ -26,19 +26,26 @@ CONTROLLER_MANAGER = "system:kube-controller-manager"  # the user that Kubernete
 _ANSWER_S = 3
 
 
-class _Server(EmbeddedServer):
-    """A server that keeps nothing worth an orderly end: SIGKILL is how it stops."""
+class Server(EmbeddedServer):
+    """A server that keeps nothing worth an orderly end: SIGKILL is how it stops.
+
+    changes: options that are added, or taken in place of those of `options`; one whose value is None is left out.
+    """
 
     stop_signals: ClassVar[tuple[signal.Signals, ...]] = ()
 
-    def __init__(self, directory: Path, program: Path) -> None:
+    def __init__(
+        self, directory: Path, program: Path, *, changes: Mapping[str, str | Path | None] | None = None
+    ) -> None:
         super().__init__(directory)
         self._program = program
+        self._changes = changes or {}
 
     def start(self, timeout_s: float = START_TIMEOUT_S) -> None:
         """Start and wait until it answers; see EmbeddedServer."""
         self.prepare()
-        options = [f"--{name}={value}" for name, value in self.options().items()]
+        chosen = {**self.options(), **self._changes}
+        options = [f"--{name}={value}" for name, value in chosen.items() if value is not None]
         process = TiedProcess(
             [self._program, *options], log=self.log, directory=self.directory, environment=plain_environment()
         )
@@ -53,7 +60,7 @@ class _Server(EmbeddedServer):
         raise NotImplementedError
 
 
-class Etcd(_Server):
+class Etcd(Server):
     """The database behind the API server; on loopback, without TLS, and it trusts the disk to be slow, not broken."""
 
     name = "etcd"
@@ -82,7 +89,7 @@ class Etcd(_Server):
         return answer is not None and json.loads(answer)["health"] == "true"
 
 
-class ApiServer(_Server):
+class ApiServer(Server):
     """kube-apiserver with RBAC; it signs its own certificate, whose key also signs service accounts' tokens.
 
     tokens: bearer token → (user, group). They are read from a file, so none is on a command line.
@@ -90,11 +97,20 @@ class ApiServer(_Server):
 
     name = "kube-apiserver"
 
-    def __init__(self, directory: Path, program: Path, etcd_url: str, tokens: Mapping[str, tuple[str, str]]) -> None:
-        super().__init__(directory, program)
+    def __init__(
+        self,
+        directory: Path,
+        program: Path,
+        etcd_url: str,
+        tokens: Mapping[str, tuple[str, str]],
+        *,
+        port: int | None = None,
+        changes: Mapping[str, str | Path | None] | None = None,
+    ) -> None:
+        super().__init__(directory, program, changes=changes)
         self._etcd_url = etcd_url
         self._tokens = tokens
-        self._port = free_port()
+        self._port = port or free_port()
         self.certificates = self.directory / "certificates"
         self.certificate = self.certificates / "apiserver.crt"
         self.key = self.certificates / "apiserver.key"
@@ -146,13 +162,21 @@ class ApiServer(_Server):
         return get(f"{self.url}/readyz", self.ca_file) is not None
 
 
-class ControllerManager(_Server):
+class ControllerManager(Server):
     """kube-controller-manager: Deployments to Pods, garbage collection, namespaces, service accounts and the rest."""
 
     name = "kube-controller-manager"
 
-    def __init__(self, directory: Path, program: Path, server: ApiServer, token: str) -> None:
-        super().__init__(directory, program)
+    def __init__(
+        self,
+        directory: Path,
+        program: Path,
+        server: ApiServer,
+        token: str,
+        *,
+        changes: Mapping[str, str | Path | None] | None = None,
+    ) -> None:
+        super().__init__(directory, program, changes=changes)
         self._server = server
         self._token = token
         self._kubeconfig = self.directory / "controller-manager.kubeconfig"

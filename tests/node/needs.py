@@ -1,0 +1,131 @@
+"""What a machine must have to run a node: said in a sentence when it has not, installed where Debian has it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from node.errors import NodeFailed
+
+PATH = f"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:{os.environ.get('PATH', '')}"
+
+# Program → the Debian package that has it.
+PROGRAMS: Mapping[str, str] = {
+    "containerd": "containerd",
+    "ctr": "containerd",
+    "containerd-shim-runc-v2": "containerd",
+    "runc": "runc",
+    "iptables": "iptables",
+    "conntrack": "conntrack",
+    "busybox": "busybox-static",
+    "openssl": "openssl",
+    "ip": "iproute2",
+    "mount": "mount",
+    "nsenter": "util-linux",
+    "unshare": "util-linux",
+}
+CNI_PACKAGE = "containernetworking-plugins"
+CNI_PLUGINS = ("ptp", "host-local", "loopback", "portmap")
+CNI_FOLDERS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"), Path("/usr/libexec/cni"))
+HIDDEN = (Path("/run"), Path("/var/run"), Path("/var/lib"), Path("/var/log"))  # the node has its own
+
+_NAMESPACES = ("mnt", "net", "pid", "ipc", "uts")
+_INSTALL_TIMEOUT_S = 900
+
+
+def missing() -> str | None:
+    """Return why this machine can't run a node, in a sentence; None when it can, if need be after `install`."""
+    if sys.platform != "linux":
+        return "A node needs Linux: use `make kind` here."
+    if os.geteuid() != 0:
+        return "A node needs root, for its namespaces and mounts: run as root, or use `make kind`."
+    if not _namespaces_allowed():
+        return "This machine allows no namespaces (`unshare --mount --net --pid --fork true` fails): use `make kind`."
+    packages = missing_packages()
+    if packages and not shutil.which("apt-get", path=PATH):
+        return f"Not installed: {_listed(packages)} (Debian's names), and there is no apt-get to install them."
+    return None
+
+
+def missing_packages() -> list[str]:
+    """Return the Debian packages that are not there, by what they would bring."""
+    found = {package for program, package in PROGRAMS.items() if not shutil.which(program, path=PATH)}
+    if not _has_cni():
+        found.add(CNI_PACKAGE)
+    return sorted(found)
+
+
+def install() -> None:
+    """Install the packages that are missing; raises NodeFailed with apt-get's words."""
+    packages = missing_packages()
+    if not packages:
+        return
+    sys.stderr.write(f"Installing {_listed(packages)} ... ")
+    sys.stderr.flush()
+    started = time.monotonic()
+    if _apt("install", "--yes", "--no-install-recommends", *packages).returncode:
+        _apt("update")
+        answer = _apt("install", "--yes", "--no-install-recommends", *packages)
+        if answer.returncode:
+            raise NodeFailed(f"apt-get could not install {_listed(packages)}: {answer.stderr.strip()[-1000:]}")
+    sys.stderr.write(f"{time.monotonic() - started:.0f} s\n")
+
+
+def hidden(paths: Mapping[str, Path]) -> str | None:
+    """Return why the node would not find one of these paths (what it is → where it is), in a sentence; else None."""
+    for what, path in paths.items():
+        for folder in HIDDEN:
+            if path.is_relative_to(folder):
+                return f"{what} is {path}, below {folder}, where a node has a folder of its own: move it elsewhere."
+    return None
+
+
+def cni_folder() -> Path:
+    """Return the folder with the network plug-ins; the first of the usual ones when none has all."""
+    return next((each for each in CNI_FOLDERS if _all_in(each)), CNI_FOLDERS[0])
+
+
+def busybox() -> Path:
+    """Return the statically linked busybox."""
+    return Path(shutil.which("busybox", path=PATH) or "/bin/busybox").resolve()
+
+
+def on_path(name: str) -> str:
+    """Return where a program of the machine is; the name itself when it is missing."""
+    return shutil.which(name, path=PATH) or name
+
+
+def _has_cni() -> bool:
+    return any(map(_all_in, CNI_FOLDERS))
+
+
+def _all_in(folder: Path) -> bool:
+    return all(os.access(folder / plugin, os.X_OK) for plugin in CNI_PLUGINS)
+
+
+def _namespaces_allowed() -> bool:
+    if not all(Path("/proc/self/ns", each).exists() for each in _NAMESPACES) or not shutil.which("unshare", path=PATH):
+        return False
+    command = ["unshare", "--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "--mount-proc", "true"]
+    return subprocess.run(command, capture_output=True, timeout=30, check=False).returncode == 0
+
+
+def _apt(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [on_path("apt-get"), "--quiet", *arguments],
+        env={**os.environ, "PATH": PATH, "DEBIAN_FRONTEND": "noninteractive"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=_INSTALL_TIMEOUT_S,
+        check=False,
+    )
+
+
+def _listed(packages: list[str]) -> str:
+    return ", ".join(packages)
