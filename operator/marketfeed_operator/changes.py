@@ -19,7 +19,7 @@ from marketfeed_operator.diff import (
     stamp,
     topic_name,
 )
-from marketfeed_operator.differences import ChangeClass, Difference, approval_hash, count, destructive, named, worst
+from marketfeed_operator.differences import ChangeClass, Difference, approval_hash, destructive, named, worst
 from marketfeed_operator.handover import Holdings, streams_of
 from marketfeed_operator.objects import (
     APPLIED,
@@ -38,6 +38,7 @@ from marketfeed_operator.objects import (
 )
 from marketfeed_operator.observed import Observed
 from marketfeed_operator.topic_changes import as_it_is, possible, topic_changes, topic_leaves
+from marketfeed_operator.wording import count
 
 __all__ = ["ChangeClass", "Difference", "approval_hash", "classify", "hold_back", "worst"]
 

@@ -35,6 +35,7 @@ from marketfeed_operator.objects import (
     key_of,
     labels_of,
 )
+from marketfeed_operator.wording import feeds
 
 MANAGED = "strimzi.io/managed"
 """Annotation, Strimzi's: "false" makes it leave the topic alone, and keep it when its resource is deleted."""
@@ -149,7 +150,7 @@ def _unclaim(topic: Manifest, uid: str) -> Step:
     others = sorted(name for other, name in claims_of(topic).items() if other != uid)
     begun = {MANAGED: None, RELEASED_AT: None} if RELEASED_AT in annotations_of(topic) else {}
     patch = _patch(topic, labels={f"{CLAIM_PREFIX}{uid}": None}, annotations={**_wish(topic, uid), **begun})
-    return Step(Action.UNCLAIM, f"{_name(topic)} stays: wanted by feed {', '.join(others)}", patch=patch, done=True)
+    return Step(Action.UNCLAIM, f"{_name(topic)} stays: wanted by {feeds(others)}", patch=patch, done=True)
 
 
 def _unmanage(topic: Manifest, now: datetime) -> Step:

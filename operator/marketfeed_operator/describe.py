@@ -18,6 +18,7 @@ from marketfeed_operator.comparison import Comparison
 from marketfeed_operator.fields import Duration
 from marketfeed_operator.objects import APPROVE
 from marketfeed_operator.plan import AnalyticsJob, Consumer, Plan, Shard
+from marketfeed_operator.wording import count
 
 _SYMBOLS_WIDTH = 50  # characters; the other columns come before it
 
@@ -84,7 +85,7 @@ def _summary(comparison: Comparison) -> list[str]:
     changes = [found for found in comparison.differences if found.change is not ChangeClass.NONE]
     if not changes:
         return [f"{place}: nothing changes"]
-    return [f"{place}: {_count(len(changes), 'change')}, at most {worst(changes)}: {_MEANING[worst(changes)]}"]
+    return [f"{place}: {count(len(changes), 'change')}, at most {worst(changes)}: {_MEANING[worst(changes)]}"]
 
 
 _MEANING = {
@@ -152,7 +153,7 @@ def _consumer_content(consumer: Consumer) -> dict[str, Any]:
 def _heading(plan: Plan) -> list[str]:
     state = ", suspended: nothing of it runs" if plan.suspended else ""
     source = ", ".join(sorted({shard.settings.websocket_url for shard in plan.shards}))
-    return [f"{plan.feed}: {_count(plan.connections.streams, 'stream')} of {plan.exchange} from {source}{state}"]
+    return [f"{plan.feed}: {count(plan.connections.streams, 'stream')} of {plan.exchange} from {source}{state}"]
 
 
 def _topics(plan: Plan) -> list[str]:
@@ -242,10 +243,6 @@ def _needs(plan: Plan) -> list[str]:
 
 def _length(milliseconds: int | None) -> str:
     return "as the broker says" if milliseconds is None else Duration.of(milliseconds)
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:

@@ -71,8 +71,3 @@ def _field(path: tuple[str, ...]) -> str:
     if path[-1] == NUDGE:
         return "its supervisor asks for it"
     return ".".join(part for part in path if part not in _UNNAMED) or ".".join(path)
-
-
-def count(number: int, thing: str, plural: str = "s") -> str:
-    """Return a number with its thing, as `1 stream` or `2 streams`."""
-    return f"{number} {thing if number == 1 else thing + plural}"

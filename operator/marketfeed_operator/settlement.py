@@ -11,8 +11,8 @@ from datetime import datetime
 
 from marketfeed_operator import deletion
 from marketfeed_operator.deletion import Orphan
-from marketfeed_operator.differences import count
 from marketfeed_operator.objects import Key, Manifest, annotations_of, claims_of, key_of
+from marketfeed_operator.wording import count
 
 _MOST_SHOWN = 20
 _NO_FEEDS_SERVED = (

@@ -26,6 +26,7 @@ from marketfeed_operator.objects import (
     key_of,
     labels_of,
 )
+from marketfeed_operator.wording import feeds
 
 _KEEPS = ("retention.ms", "retention.bytes")
 """Settings of a topic that say which records Kafka deletes; -1 keeps all, and unset is as the brokers say."""
@@ -58,7 +59,7 @@ def topic_leaves(live: Manifest, uid: str, policy: str) -> Difference:
     key, name = key_of(live), topic_name(live)
     others = sorted(feed for other, feed in claims_of(live).items() if other != uid)
     if others:
-        return Difference(key, ChangeClass.LIVE, f"topic {name} is left to {_feeds(others)}")
+        return Difference(key, ChangeClass.LIVE, f"topic {name} is left to {feeds(others)}")
     if policy == "Delete":
         return Difference(key, ChangeClass.DESTRUCTIVE, f"topic {name} is deleted with its records", _state(live))
     return Difference(key, ChangeClass.LIVE, f"topic {name} is let go: Kafka keeps it and its records")
@@ -70,7 +71,7 @@ def _lesser_topic_changes(
     key, name = key_of(manifest), topic_name(manifest)
     others = claims_of(live)
     if uid not in others:
-        how = f"shared with {_feeds(sorted(others.values()))}" if others else "taken over"
+        how = f"shared with {feeds(sorted(others.values()))}" if others else "taken over"
         yield Difference(key, ChangeClass.LIVE, f"topic {name}, which is there, is {how}")
     for path in paths:
         if path[:1] == ("spec",):
@@ -173,7 +174,3 @@ def _at(value: Any, path: Iterable[str]) -> Any:
     for part in path:
         value = value.get(part) if isinstance(value, Mapping) else None
     return value
-
-
-def _feeds(names: Sequence[str]) -> str:
-    return f"feed {names[0]}" if len(names) == 1 else f"feeds {', '.join(names)}"

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from marketfeed_operator.objects import Manifest
 from marketfeed_operator.spark import STARTED_AGAIN
 from marketfeed_operator.status.conditions import PASSING
+from marketfeed_operator.wording import count
 
 _LONGEST_MESSAGE = 1024  # of an event (events.k8s.io/v1, `note`)
 _MOVES_SHOWN = 3  # the status names more
@@ -126,7 +127,9 @@ def _moves(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Notice]:
     if begun and not old.get("handOver"):
         shown = begun["moves"][:_MOVES_SHOWN]
         more = f" and {rest} more" if (rest := begun["moving"] - len(shown)) > 0 else ""
-        yield _notice("Normal", "HandOverStarted", f"{_streams(begun['moving'])} to move: {', '.join(shown)}{more}")
+        yield _notice(
+            "Normal", "HandOverStarted", f"{count(begun['moving'], 'stream')} to move: {', '.join(shown)}{more}"
+        )
     done = new.get("lastHandOver")
     if done and done != old.get("lastHandOver"):
         yield _finished(done, (old.get("handOver") or {}).get("moves") or ())
@@ -138,15 +141,11 @@ def _finished(done: Mapping[str, Any], moves: Any) -> Notice:
     if len(pairs) == 1:
         source, _, target = next(iter(pairs)).partition(" -> ")
         way = f" from {source} to {target}"
-    message = f"moved {_streams(done['moved'])}{way} in {done['seconds']} s"
+    message = f"moved {count(done['moved'], 'stream')}{way} in {done['seconds']} s"
     if not done["broken"]:
         return _notice("Normal", "HandOverFinished", message)
-    lost = f"{message}; {_streams(done['broken'])} stood still on the way, because no shard had room for them"
+    lost = f"{message}; {count(done['broken'], 'stream')} stood still on the way, because no shard had room for them"
     return _notice("Warning", "HandOverBroken", lost)
-
-
-def _streams(count: int) -> str:
-    return f"{count} stream{'' if count == 1 else 's'}"
 
 
 def _suspension(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Notice]:

@@ -1,0 +1,18 @@
+"""Phrases that several parts say: numbers of things, names of feeds, texts cut short. Pure.
+
+What does not live here: whole sentences, which stand where they are said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def count(number: int, thing: str, plural: str = "s") -> str:
+    """Return a number with its thing, as `1 stream` or `2 streams`."""
+    return f"{number} {thing if number == 1 else thing + plural}"
+
+
+def feeds(names: Sequence[str]) -> str:
+    """Return one feed or several by their names, as `feed a` or `feeds a, b`."""
+    return f"feed{'' if len(names) == 1 else 's'} {', '.join(names)}"
