@@ -16,9 +16,8 @@ from marketfeed.events import Stream
 from marketfeed_operator.changes import ChangeClass, Difference, worst
 from marketfeed_operator.comparison import Comparison
 from marketfeed_operator.fields import Duration
-from marketfeed_operator.objects import APPROVE
 from marketfeed_operator.plan import AnalyticsJob, Consumer, Plan, Shard
-from marketfeed_operator.wording import count
+from marketfeed_operator.wording import approve_command, count
 
 _SYMBOLS_WIDTH = 50  # characters; the other columns come before it
 
@@ -73,7 +72,7 @@ def comparison_as_json(comparison: Comparison) -> str:
         "approval": {
             "hash": comparison.approval,
             "approved": comparison.approved,
-            "command": None if comparison.approval is None else _approve_command(comparison),
+            "command": _approve_command(comparison),
         },
         "warnings": comparison.notes,
     }
@@ -125,9 +124,9 @@ def _approval(comparison: Comparison) -> list[str]:
     ]
 
 
-def _approve_command(comparison: Comparison) -> str:
-    feed = f"marketfeed/{comparison.feed} -n {comparison.namespace}"
-    return f"kubectl annotate {feed} {APPROVE}={comparison.approval} --overwrite"
+def _approve_command(comparison: Comparison) -> str | None:
+    approval = comparison.approval
+    return None if approval is None else approve_command(comparison.feed, comparison.namespace, approval)
 
 
 def _shard_content(shard: Shard) -> dict[str, Any]:

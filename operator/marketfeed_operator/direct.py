@@ -29,6 +29,7 @@ from marketfeed_operator.observed import DirectTopics
 from marketfeed_operator.plan import Defaults, Plan, SecretFile, SecretUse, plan
 from marketfeed_operator.spec import parse
 from marketfeed_operator.store import FeedName, Store
+from marketfeed_operator.wording import approve_command
 
 _GOOD_FOR_S = 300.0
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 1.0, 15.0
@@ -226,8 +227,7 @@ def approval(wanted: Iterable[Topic]) -> str:
 def _held(name: FeedName, made: Plan, held: Iterable[str]) -> str:
     return (
         f"topic {', '.join(held)} keeps its records for longer than the feed asks for; Kafka would delete the older "
-        f"ones: kubectl annotate marketfeed {name.name} -n {name.namespace} {APPROVE}={approval(made.topics)} "
-        "--overwrite"
+        f"ones: {approve_command(name.name, name.namespace, approval(made.topics))}"
     )
 
 

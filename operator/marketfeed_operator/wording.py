@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from marketfeed_operator.objects import APPROVE
+
 
 def count(number: int, thing: str, plural: str = "s") -> str:
     """Return a number with its thing, as `1 stream` or `2 streams`."""
@@ -16,3 +18,9 @@ def count(number: int, thing: str, plural: str = "s") -> str:
 def feeds(names: Sequence[str]) -> str:
     """Return one feed or several by their names, as `feed a` or `feeds a, b`."""
     return f"feed{'' if len(names) == 1 else 's'} {', '.join(names)}"
+
+
+def approve_command(name: str, namespace: str | None, approval: str) -> str:
+    """Return the command that approves the destructive changes of this hash to a feed."""
+    place = f" -n {namespace}" if namespace else ""
+    return f"kubectl annotate marketfeed {name}{place} {APPROVE}={approval} --overwrite"

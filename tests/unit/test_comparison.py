@@ -99,7 +99,7 @@ def test_a_destructive_change_comes_with_the_command_that_approves_it() -> None:
     shorter = {"spec.kafka.topics": {"retention": "1d"}}
     found = compared({}, shorter)
     assert not found.approved
-    command = f"kubectl annotate marketfeed/spot -n feeds {APPROVE}={found.approval} --overwrite"
+    command = f"kubectl annotate marketfeed spot -n feeds {APPROVE}={found.approval} --overwrite"
     assert f"\n  {command}\n" in describe_comparison(found)
     assert json.loads(comparison_as_json(found))["approval"] == {
         "hash": found.approval,

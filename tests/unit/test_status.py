@@ -484,7 +484,7 @@ def test_a_change_that_waits_for_approval_says_how_to_give_it() -> None:
     change = Difference(TRADES, ChangeClass.DESTRUCTIVE, "topic binance.trades and its data are deleted")
     status = made(healthy(feed()), outcome(feed(), held_back=(change,), approval="abc123"))
     assert said(status, "Ready") == ("False", "ApprovalNeeded")
-    command = "kubectl -n md annotate mf/spot marketfeed.dev/approve=abc123 --overwrite"
+    command = "kubectl annotate marketfeed spot -n md marketfeed.dev/approve=abc123 --overwrite"
     assert message(status, "Ready").endswith(command)
     assert status["approval"] == {"hash": "abc123", "changes": [change.sentence]}
 

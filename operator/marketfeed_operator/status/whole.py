@@ -12,13 +12,14 @@ from typing import Any
 
 from marketfeed_operator.causes import presentable
 from marketfeed_operator.handover import HandOver, Move
-from marketfeed_operator.objects import APPROVE, COMPONENT, COMPONENT_INGESTOR, FEED_LABEL, Manifest
+from marketfeed_operator.objects import COMPONENT, COMPONENT_INGESTOR, FEED_LABEL, Manifest
 from marketfeed_operator.observed import Observed
 from marketfeed_operator.outcome import Outcome
 from marketfeed_operator.plan import Plan
 from marketfeed_operator.status import conditions, flow, parts
 from marketfeed_operator.status.flow import Figures, coarse
 from marketfeed_operator.status.workloads import Workload
+from marketfeed_operator.wording import approve_command
 
 _MOVES_SHOWN = 10
 _SENTENCES_SHOWN = 20
@@ -131,8 +132,7 @@ def _approval_sentence(observed: Observed, outcome: Outcome) -> str | None:
     if waiting is None:
         return None
     metadata = observed.feed["metadata"]
-    namespace = f"-n {metadata['namespace']} " if metadata.get("namespace") else ""
-    command = f"kubectl {namespace}annotate mf/{metadata['name']} {APPROVE}={waiting['hash']} --overwrite"
+    command = approve_command(metadata["name"], metadata.get("namespace"), waiting["hash"])
     first = waiting["changes"][0]
     more = f" (and {len(outcome.held_back) - 1} more)" if len(outcome.held_back) > 1 else ""
     return f"what would destroy data waits for approval: {first}{more}. To allow it: {command}"
