@@ -41,8 +41,12 @@ SELECT exchange, symbol, channel, minute, stored, first_id, last_id FROM ledger 
 
 
 def issued(folder: Path) -> Rows:
-    """Return what the venue issued, read from its truth files."""
-    return {path.stem: dict(map(_issued, path.read_bytes().splitlines())) for path in sorted(folder.glob("*.jsonl"))}
+    """Return what the venue issued, read from its truth files; a last line that is just being written is left out."""
+    return {path.stem: dict(map(_issued, _lines(path))) for path in sorted(folder.glob("*.jsonl"))}
+
+
+def _lines(path: Path) -> list[bytes]:
+    return path.read_bytes().rpartition(b"\n")[0].splitlines()
 
 
 def _issued(line: bytes) -> tuple[int, tuple[Any, ...]]:

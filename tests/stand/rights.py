@@ -1,0 +1,93 @@
+"""What an account may do, as the cluster's roles say, and what it did, as the audit log says.
+
+What does not live here: reading the log's lines (controlplane.audit).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from controlplane import audit
+from marketfeed_operator.objects import KAFKA_TOPIC_V1, POD_MONITOR, ROLE, ROLE_BINDING, SPARK_APPLICATION, Kind
+from marketfeed_operator.rbac import rule
+from marketfeed_operator.render.access import ANALYTICS_RULES
+from stand.cluster import Cluster, Object
+
+Right = tuple[str, str, str]
+"""API group, resource, verb."""
+
+_FORBIDDEN, _CREATED = 403, 201
+_ALL = ("get", "list", "watch", "create", "patch", "delete")
+
+
+def of_rules(rules: Iterable[Mapping[str, Sequence[str]]]) -> set[Right]:
+    """Return what rules allow, one by one."""
+    return {
+        (group, resource, verb)
+        for each in rules
+        for group in each.get("apiGroups", ())
+        for resource in each.get("resources", ())
+        for verb in each["verbs"]
+    }
+
+
+def _of(kinds: Iterable[Kind], verbs: tuple[str, ...], why: str) -> dict[Right, str]:
+    return dict.fromkeys(of_rules([rule(kind.group, [kind.plural], verbs) for kind in kinds]), why)
+
+
+UNSEEN: Mapping[Right, str] = {
+    **_of((KAFKA_TOPIC_V1, SPARK_APPLICATION, POD_MONITOR), _ALL, "their APIs are not served on this node"),
+    **_of((ROLE, ROLE_BINDING), ("get", "create", "patch", "delete"), "only a streaming job has a role"),
+    **dict.fromkeys(of_rules(ANALYTICS_RULES), "nobody may hand out what he does not have: for the streaming job"),
+}
+"""Rights that no scenario on this node needs, and why; tests/operator uses them."""
+
+
+def account(cluster: Cluster, namespace: str) -> str:
+    """Return the user that the operator's pods are to the API server."""
+    (deployment,) = cluster.items("deployments", namespace)
+    return f"system:serviceaccount:{namespace}:{deployment['spec']['template']['spec']['serviceAccountName']}"
+
+
+def requests(log: Path, user: str) -> list[audit.Request]:
+    """Return what a user asked, the oldest first."""
+    with log.open() as lines:
+        return [request for request in audit.requests(lines) if request.user == user]
+
+
+def denied(asked: Iterable[audit.Request]) -> list[str]:
+    """Return what was forbidden."""
+    return [f"{item.verb} {item.uri}" for item in asked if item.code == _FORBIDDEN]
+
+
+def used(asked: Iterable[audit.Request]) -> set[Right]:
+    """Return what requests needed; a server-side apply that makes the object needs the right to create it too."""
+    found = set()
+    for item in asked:
+        group = item.uri.split("/")[2] if item.uri.startswith("/apis/") else ""
+        if item.resource and item.code != _FORBIDDEN:
+            found.add((group, item.resource, item.verb))
+            if item.verb == "patch" and item.code == _CREATED:
+                found.add((group, item.resource, "create"))
+    return found
+
+
+def allowed(cluster: Cluster, user: str) -> set[Right]:
+    """Return what the roles that are bound to a service account allow."""
+    roles = [role for kind in ("clusterrolebindings", "rolebindings") for role in _roles(cluster, kind, user)]
+    return of_rules(each for role in roles for each in role["rules"])
+
+
+def _roles(cluster: Cluster, bindings: str, user: str) -> Iterator[Object]:
+    _, _, namespace, name = user.split(":")
+    for binding in cluster.items(bindings):
+        subjects = binding.get("subjects") or ()
+        if any(
+            (one["kind"], one.get("namespace"), one["name"]) == ("ServiceAccount", namespace, name) for one in subjects
+        ):
+            reference = binding["roleRef"]
+            where = "" if reference["kind"] == "ClusterRole" else str(binding["metadata"]["namespace"])
+            role = cluster.get(reference["kind"].lower(), reference["name"], where)
+            assert role is not None, f"{binding['metadata']['name']} binds a role that is not there"
+            yield role
