@@ -15,6 +15,7 @@ from typing import Any
 from marketfeed_operator.models import MarketFeed
 from marketfeed_operator.objects import Manifest, annotations_of
 from marketfeed_operator.spec import parse
+from marketfeed_operator.wording import shortened
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 """Annotation, kubectl's: the document that was applied last."""
@@ -97,6 +98,5 @@ def _staying(file: Any, after: Any, path: str) -> Iterator[str]:
         for name in sorted(file.keys() | after.keys()):
             yield from _staying(file.get(name), after.get(name), f"{path}.{name}")
     elif file != after:
-        value = json.dumps(after)
-        shown = value if len(value) <= _LONGEST_VALUE else f"{value[: _LONGEST_VALUE - 1]}…"
+        shown = shortened(json.dumps(after), _LONGEST_VALUE)
         yield f"{path} stays {shown}: it was set in the cluster, and the file leaves it out"

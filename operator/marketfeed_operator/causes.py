@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from marketfeed_operator.objects import Manifest, labels_of
+from marketfeed_operator.wording import shortened
 
 LONGEST_TEXT = 300
 """Characters that are kept of a text that is not ours."""
@@ -72,8 +73,7 @@ def redact(text: str) -> str:
 
 def presentable(text: str, longest: int = LONGEST_TEXT) -> str:
     """Return another's text on one line, without secrets and with at most `longest` characters."""
-    line = redact(" ".join(text.split()))
-    return line if len(line) <= longest else f"{line[: longest - 1]}…"
+    return shortened(redact(" ".join(text.split())), longest)
 
 
 def _newest_first(pods: Iterable[Manifest]) -> list[list[Manifest]]:

@@ -20,6 +20,11 @@ def feeds(names: Sequence[str]) -> str:
     return f"feed{'' if len(names) == 1 else 's'} {', '.join(names)}"
 
 
+def shortened(text: str, longest: int) -> str:
+    """Return at most `longest` characters of a text; one that was longer ends with an ellipsis."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
 def approve_command(name: str, namespace: str | None, approval: str) -> str:
     """Return the command that approves the destructive changes of this hash to a feed."""
     place = f" -n {namespace}" if namespace else ""

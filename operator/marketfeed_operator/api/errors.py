@@ -12,6 +12,7 @@ from http import HTTPStatus
 import msgspec
 
 from marketfeed.errors import MarketfeedError, Unavailable
+from marketfeed_operator.wording import shortened
 
 LONGEST_MESSAGE = 500
 _SECRET = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]+|\beyJ[\w-]+\.[\w-]+\.[\w-]*")
@@ -117,8 +118,7 @@ def classify(status: int, body: bytes, headers: Mapping[str, str]) -> ApiError:
 
 def presentable(text: str) -> str:
     """Return `text` in one line of at most 500 characters, credentials blotted out."""
-    line = _SECRET.sub("***", " ".join(text.split()))
-    return line if len(line) <= LONGEST_MESSAGE else f"{line[: LONGEST_MESSAGE - 1]}…"
+    return shortened(_SECRET.sub("***", " ".join(text.split())), LONGEST_MESSAGE)
 
 
 def _read(body: bytes) -> _Status:

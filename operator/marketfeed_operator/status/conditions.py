@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from marketfeed_operator.objects import Manifest
+from marketfeed_operator.wording import shortened
 
 TYPES = (
     "Ready",
@@ -86,7 +87,7 @@ def ready(parts: Sequence[Manifest], *, paused: bool, suspended: bool, approval:
     if suspended:
         return Condition("Ready", "False", "Suspended", "spec.suspend is true: nothing is recorded")
     if approval is not None:
-        return Condition("Ready", "False", "ApprovalNeeded", bounded(approval))
+        return Condition("Ready", "False", "ApprovalNeeded", shortened(approval, LONGEST_MESSAGE))
     worst = min((part for part in parts if part["status"] != "True"), key=_severity, default=None)
     if worst is None:
         return Condition("Ready", "True", "AllReady", "all that the feed asks for is there and runs")
@@ -95,17 +96,12 @@ def ready(parts: Sequence[Manifest], *, paused: bool, suspended: bool, approval:
 
 def invalid(problem: str) -> Condition:
     """Return the summary of a feed whose spec cannot be used."""
-    return Condition("Ready", "False", "InvalidSpec", bounded(problem))
+    return Condition("Ready", "False", "InvalidSpec", shortened(problem, LONGEST_MESSAGE))
 
 
 def time(now: datetime) -> str:
     """Return a time as the API writes it, to the second."""
     return f"{now:%Y-%m-%dT%H:%M:%SZ}"
-
-
-def bounded(text: str, longest: int = LONGEST_MESSAGE) -> str:
-    """Return at most `longest` characters of a text."""
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def _severity(part: Manifest) -> tuple[bool, bool, int]:
@@ -128,7 +124,7 @@ def _written(type_: str, new: Condition | None, old: Manifest | None, generation
 
 
 def _message(new: Condition, old: Manifest | None) -> str:
-    message = bounded(new.message)
+    message = shortened(new.message, LONGEST_MESSAGE)
     if not new.quotes or old is None or old.get("reason") != new.reason:
         return message
     before = str(old.get("message", ""))

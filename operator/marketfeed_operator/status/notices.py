@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 from marketfeed_operator.objects import Manifest
 from marketfeed_operator.spark import STARTED_AGAIN
+from marketfeed_operator.status import conditions
 from marketfeed_operator.status.conditions import PASSING
-from marketfeed_operator.wording import count
+from marketfeed_operator.wording import count, shortened
 
 _LONGEST_MESSAGE = 1024  # of an event (events.k8s.io/v1, `note`)
 _MOVES_SHOWN = 3  # the status names more
@@ -44,12 +45,11 @@ def transitions(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Notice,
 
 
 def _notice(type_: Literal["Normal", "Warning"], reason: str, message: str) -> Notice:
-    bounded = message if len(message) <= _LONGEST_MESSAGE else f"{message[: _LONGEST_MESSAGE - 1]}…"
-    return Notice(type_, reason, bounded)
+    return Notice(type_, reason, shortened(message, _LONGEST_MESSAGE))
 
 
 def _condition(status: Mapping[str, Any], type_: str) -> Manifest:
-    return next((one for one in status.get("conditions") or () if one["type"] == type_), {})
+    return conditions.of(status, type_) or {}
 
 
 def _flip(old: Mapping[str, Any], new: Mapping[str, Any], type_: str) -> tuple[Manifest, Manifest] | None:
