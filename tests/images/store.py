@@ -1,0 +1,137 @@
+"""Where built images are kept: an archive for each, by the hash of what it is made of.
+
+What does not live here: what an image is made of (catalog), who builds it (builders), on what (base).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from images import base, builders, catalog
+from images.base import Base
+from images.builders import AUTHORITIES, Builder, Order
+from images.catalog import Recipe
+from marketfeed.local.components import build, cache_dir, fetch, read_lock
+
+_ARCHIVE = "image.tar"
+_MEGABYTE = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A built image: the name that pods give, its archive (docker-archive), and the archive's size, not compressed."""
+
+    reference: str
+    archive: Path
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """The commit that an image's files are from (`-changed` where they differ from it) and its time, in seconds."""
+
+    commit: str
+    epoch: int
+
+
+def provide(name: str) -> Image:
+    """Return the image `name` (one of NAMES), built where the cache does not hold it; raises BuildFailed."""
+    recipe = catalog.recipe(name)
+    builder = builders.find()
+    chosen = base.choose()
+    digest = identity(recipe, chosen)
+    reference = catalog.reference(name, f"dev-{digest}")
+    folder = build(
+        cache_dir() / "images" / f"{name}-{digest}", lambda target: _make(recipe, reference, builder, chosen, target)
+    )
+    archive = folder / _ARCHIVE
+    return Image(reference, archive, archive.stat().st_size)
+
+
+def identity(recipe: Recipe, chosen: Base) -> str:
+    """Return the hash of all that an image is made of."""
+    archives = read_lock().archives
+    components = [item.sha256 for component in recipe.components for item in archives[component]]
+    return catalog.content_hash(recipe.files, recipe.target or "", chosen.identity, *components)
+
+
+def _make(recipe: Recipe, reference: str, builder: Builder, chosen: Base, folder: Path) -> None:
+    """Build an image and leave its archive, and the log of its build, in `folder`."""
+    sys.stderr.write(f"Building {reference} with {builder.name} on {chosen.reference}\n")
+    started = time.monotonic()
+    revision = _revision(recipe)
+    with _context(recipe) as context:
+        order = Order(
+            reference=reference,
+            context=context,
+            target=recipe.target,
+            arguments=_arguments(recipe, chosen, revision),
+            epoch=revision.epoch,
+            authorities=AUTHORITIES if AUTHORITIES.exists() else None,
+        )
+        builder.build(order, folder / "build.log")
+    builder.save(reference, folder / _ARCHIVE)
+    size = (folder / _ARCHIVE).stat().st_size / _MEGABYTE
+    sys.stderr.write(f"  {recipe.name}: {size:.0f} MB in {time.monotonic() - started:.0f} s\n")
+
+
+def _arguments(recipe: Recipe, chosen: Base, revision: Revision) -> dict[str, str]:
+    if recipe.target is None:
+        return {"BASE": chosen.reference}
+    return {
+        "BASE": chosen.reference,
+        "BUILD_BASE": chosen.with_pip,
+        "VERSION": metadata.version("marketfeed"),
+        "REVISION": revision.commit,
+        **builders.passed_on(os.environ),
+    }
+
+
+@contextmanager
+def _context(recipe: Recipe) -> Iterator[Path]:
+    """Yield the folder that is built from: the recipe's own, or a copy of it with its components beside it."""
+    if not recipe.components:
+        yield recipe.context
+        return
+    with tempfile.TemporaryDirectory(prefix="marketfeed-image-") as temporary:
+        context = Path(temporary, "context")
+        shutil.copytree(recipe.context, context)
+        for component in recipe.components:
+            (context / component).mkdir()
+            for path in fetch(component, f"the image {recipe.name} holds it"):
+                shutil.copy(path, context / component)
+        yield context
+
+
+def _revision(recipe: Recipe) -> Revision:
+    """Return where the recipe's files are from; without git, nobody knows."""
+    paths = [str(path) for path in recipe.files]
+    said = _git("log", "-1", "--format=%H %ct", "--", *paths).split()
+    if not said:
+        return Revision("unknown", 0)
+    changed = "-changed" if _git("status", "--porcelain", "--", *paths) else ""
+    return Revision(f"{said[0]}{changed}", int(said[1]))
+
+
+def _git(*arguments: str) -> str:
+    try:
+        answer = subprocess.run(
+            ["git", *arguments],  # noqa: S607 - the one that the person uses
+            cwd=catalog.ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:
+        return ""
+    return answer.stdout.strip() if answer.returncode == 0 else ""
