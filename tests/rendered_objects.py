@@ -27,7 +27,7 @@ def owner_of(feed: MarketFeed) -> Owner:
 
 def planned_holdings(made: Plan) -> dict[str, frozenset[str]]:
     """Return the streams that every shard holds when nothing moves."""
-    return {shard.name: frozenset(map(str, shard.streams)) for shard in made.shards}
+    return made.holdings
 
 
 def secret_versions(made: Plan) -> dict[str, str | None]:

@@ -30,9 +30,8 @@ def rendered(
 ) -> tuple[Manifest, ...]:
     """Return the feed's objects; the shards hold what is planned where nothing else is said."""
     made = plan(feed)
-    planned = {shard.name: frozenset(map(str, shard.streams)) for shard in made.shards}
     owner = Owner(feed.metadata.name, "feeds", uid)
-    held = planned if holdings is None else holdings
+    held = made.holdings if holdings is None else holdings
     return render(made, feed, owner, Installation(), served, holdings=held, secrets={})
 
 

@@ -24,7 +24,6 @@ from marketfeed_operator.models import MarketFeed
 from marketfeed_operator.objects import (
     ALWAYS_SERVED,
     CLAIM_PREFIX,
-    KINDS,
     MARKETFEED,
     POD_MONITOR,
     SECRET,
@@ -35,6 +34,7 @@ from marketfeed_operator.objects import (
     Manifest,
     Served,
     key_of,
+    kind_of,
 )
 from marketfeed_operator.observed import Observed
 from marketfeed_operator.plan import Plan, plan
@@ -142,7 +142,7 @@ class _Reader:
 
     async def _named(self, keys: Iterable[Key], wanted: Sequence[Manifest]) -> list[Manifest]:
         """Return the objects of these keys that are there."""
-        kinds = {key_of(manifest): _kind(manifest) for manifest in wanted}
+        kinds = {key_of(manifest): kind_of(manifest) for manifest in wanted}
         found = await asyncio.gather(*(self._get(kinds[key], key) for key in keys))
         return [manifest for manifest in found if manifest is not None]
 
@@ -152,11 +152,7 @@ class _Reader:
 
     async def _versions(self, made: Plan) -> list[tuple[str, str | None, bool]]:
         """Return (secret, version, whether we may know it); a secret's value is never asked for."""
-        uses = [use for shard in made.shards for use in shard.secrets]
-        uses += [use for consumer in made.consumers for use in consumer.secrets]
-        uses += made.analytics.secrets if made.analytics is not None else ()
-        names = dict.fromkeys(use.name for use in uses)
-        return list(await asyncio.gather(*map(self._version, names)))
+        return list(await asyncio.gather(*map(self._version, made.secret_names)))
 
     async def _version(self, secret: str) -> tuple[str, str | None, bool]:
         async with self._places:
@@ -170,9 +166,3 @@ def _topic_namespace(body: Manifest) -> str:
     """Return the namespace of the topics that the live feed has, as it may be another than the file's."""
     topics = ((body.get("spec") or {}).get("kafka") or {}).get("topics") or {}
     return str(topics.get("namespace") or "kafka")
-
-
-def _kind(manifest: Manifest) -> Kind:
-    """Return an object's kind, in the version that the object has."""
-    group, _, version = str(manifest["apiVersion"]).rpartition("/")
-    return dataclasses.replace(KINDS[group, str(manifest["kind"])], version=version)

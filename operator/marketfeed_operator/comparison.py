@@ -74,7 +74,7 @@ def desired(feed: MarketFeed, made: Plan, observed: Observed) -> tuple[Manifest,
         Owner(str(metadata["name"]), str(metadata["namespace"]), str(metadata["uid"])),
         _installation(observed),
         observed.served,
-        holdings={shard.name: frozenset(map(str, shard.streams)) for shard in made.shards},
+        holdings=made.holdings,
         secrets=observed.secrets,
         nudge=_nudge(observed),
     )

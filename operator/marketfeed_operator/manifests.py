@@ -28,8 +28,7 @@ def manifests(feed: MarketFeed, namespace: str | None = None) -> str:
     """
     made = plan(feed)
     owner = Owner(feed.metadata.name, namespace or feed.metadata.namespace or "default", _NOBODY)
-    holdings = {shard.name: frozenset(map(str, shard.streams)) for shard in made.shards}
-    found = render(made, feed, owner, Installation(), _EVERYTHING, holdings=holdings, secrets={})
+    found = render(made, feed, owner, Installation(), _EVERYTHING, holdings=made.holdings, secrets={})
     return as_yaml(map(_loose, found))
 
 

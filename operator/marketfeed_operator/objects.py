@@ -6,7 +6,7 @@ What does not live here: what an object of ours holds (render) and talking to an
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -132,6 +132,12 @@ def key_of(manifest: Manifest) -> Key:
     group = str(manifest["apiVersion"]).rpartition("/")[0]
     metadata = manifest["metadata"]
     return Key(group, str(manifest["kind"]), str(metadata.get("namespace", "")), str(metadata["name"]))
+
+
+def kind_of(manifest: Manifest) -> Kind:
+    """Return the kind of an object, in the version that the object has."""
+    group, _, version = str(manifest["apiVersion"]).rpartition("/")
+    return replace(KINDS[group, str(manifest["kind"])], version=version)
 
 
 def labels_of(manifest: Manifest) -> Mapping[str, str]:

@@ -71,6 +71,11 @@ class Shard:
     settings: IngestorSettings
     secrets: tuple[SecretUse, ...]
 
+    @property
+    def holding(self) -> frozenset[str]:
+        """Return the streams as they are written, as BTCUSDT@trade."""
+        return frozenset(map(str, self.streams))
+
 
 @dataclass(frozen=True, slots=True)
 class Consumer:
@@ -127,6 +132,18 @@ class Plan:
     analytics: AnalyticsJob | None
     connections: Connections
     warnings: tuple[str, ...]
+
+    @property
+    def holdings(self) -> dict[str, frozenset[str]]:
+        """Return what every shard holds once no stream moves any more, by the shards' names."""
+        return {shard.name: shard.holding for shard in self.shards}
+
+    @property
+    def secret_names(self) -> tuple[str, ...]:
+        """Return the names of the secrets that the feed's processes read, each once."""
+        read = [shard.secrets for shard in self.shards] + [consumer.secrets for consumer in self.consumers]
+        read += [self.analytics.secrets] if self.analytics is not None else []
+        return tuple(dict.fromkeys(use.name for uses in read for use in uses))
 
 
 def plan(feed: MarketFeed, defaults: Defaults = _DEFAULTS) -> Plan:

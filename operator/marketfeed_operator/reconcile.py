@@ -41,11 +41,12 @@ from marketfeed_operator.objects import (
     annotations_of,
     claims_of,
     key_of,
+    kind_of,
     labels_of,
 )
 from marketfeed_operator.observed import Observed
 from marketfeed_operator.outcome import Outcome
-from marketfeed_operator.plan import Defaults, Plan, SecretUse, plan
+from marketfeed_operator.plan import Defaults, Plan, plan
 from marketfeed_operator.render import Installation, Owner, render
 from marketfeed_operator.secret_versions import SecretVersions
 from marketfeed_operator.spec import parse
@@ -110,14 +111,14 @@ class _Pass:
             await self._report(self._observe(()), Outcome(problem=str(error)))
             return Again()
         if annotations_of(self._body).get(PAUSED) == "true":
-            await self._report(self._observe(_secrets(made)), Outcome(feed=feed, plan=made, paused=True))
+            await self._report(self._observe(made.secret_names), Outcome(feed=feed, plan=made, paused=True))
             return Again()
         return await self._carry_out(feed, made)
 
     async def _carry_out(self, feed: MarketFeed, made: Plan) -> Again:
-        await self._tools.secrets.need(self._name, _secrets(made))
+        await self._tools.secrets.need(self._name, made.secret_names)
         direct_s = self._tools.direct.need(self._name, self._body, feed, made)
-        observed = self._observe(_secrets(made))
+        observed = self._observe(made.secret_names)
         moves = _moves(made, observed, self._uid)
         wanted, verdict = self._render(feed, made, observed, moves.holdings)
         observed = await self._complete(observed, wanted)
@@ -142,7 +143,7 @@ class _Pass:
             analytics=verdict,
             releasing=releasing,
         )
-        observed = self._observe(_secrets(made), observed.children)
+        observed = self._observe(made.secret_names, observed.children)
         await self._report(observed, outcome)
         figures_s = status.figures_due_s(observed, outcome, self._tools.now(), self._tools.status_s)
         return _again(outcome, figures_s, direct_s, waking.AGAIN_S if listening else None, refused=bool(self._failures))
@@ -161,7 +162,9 @@ class _Pass:
             key = key_of(manifest)
             if key in observed.children:
                 continue
-            live = self._tools.store.get(key) or await self._tools.cluster.get(_kind(manifest), key.namespace, key.name)
+            live = self._tools.store.get(key) or await self._tools.cluster.get(
+                kind_of(manifest), key.namespace, key.name
+            )
             if live is not None:
                 found[key] = live
         return dataclasses.replace(observed, children={**observed.children, **found})
@@ -201,7 +204,7 @@ class _Pass:
             live = observed.children.get(key)
             patch = None if live is None else deletion.reclaim(live)
             if live is not None and patch is not None:
-                made = await self._patch(_kind(live), live, patch)
+                made = await self._patch(kind_of(live), live, patch)
                 found.update({key: made} if made is not None else {})
         return dataclasses.replace(observed, children={**observed.children, **found})
 
@@ -218,7 +221,9 @@ class _Pass:
                 await cluster.delete(KINDS[key.group, key.kind], key.namespace, key.name, uid=write.uid)
                 _log.info("deleted", kind=key.kind, namespace=key.namespace, name=key.name)
                 return
-            made = await cluster.apply(write.manifest, _kind(write.manifest), manager=write.manager, force=write.force)
+            made = await cluster.apply(
+                write.manifest, kind_of(write.manifest), manager=write.manager, force=write.force
+            )
         except (Conflict, Forbidden, Invalid, NotFound) as error:
             if isinstance(error, Conflict) and (isinstance(write, diff.Delete) or write.force or not known):
                 raise  # somebody wrote at the same moment: the same again, soon
@@ -313,7 +318,7 @@ async def take(step: deletion.Step, topic: Manifest, cluster: Cluster) -> Manife
 
     Raises Conflict when the topic is another by now, NotFound when there is none to be changed.
     """
-    key, kind = key_of(topic), _kind(topic)
+    key, kind = key_of(topic), kind_of(topic)
     if step.patch is not None:
         return await cluster.patch(kind, key.namespace, key.name, step.patch)
     if step.delete:
@@ -331,12 +336,11 @@ def _wake_others(topic: Manifest, uid: str, tools: Tools) -> None:
 
 def _moves(made: Plan, observed: Observed, uid: str) -> handover.HandOver:
     """Return what every shard is to hold next."""
-    planned = {shard.name: frozenset(map(str, shard.streams)) for shard in made.shards}
     if made.suspended:
-        return handover.HandOver(planned)
+        return handover.HandOver(made.holdings)
     current = handover.current_holdings(observed, uid)
     limit = venue(made.exchange).limits.streams_per_connection
-    return handover.hand_over(planned, current, _carried(observed), limit)
+    return handover.hand_over(made.holdings, current, _carried(observed), limit)
 
 
 def _carried(observed: Observed) -> dict[str, frozenset[str]]:
@@ -348,14 +352,6 @@ def _carried(observed: Observed) -> dict[str, frozenset[str]]:
         if shard is not None and sample is not None and not pod["metadata"].get("deletionTimestamp"):
             carried[shard] = carried.get(shard, frozenset()) | sample.carried
     return carried
-
-
-def _secrets(made: Plan) -> tuple[str, ...]:
-    """Return the names of the secrets that the feed's processes read."""
-    uses: list[SecretUse] = [use for shard in made.shards for use in shard.secrets]
-    uses += [use for consumer in made.consumers for use in consumer.secrets]
-    uses += made.analytics.secrets if made.analytics is not None else ()
-    return tuple(dict.fromkeys(use.name for use in uses))
 
 
 def _nudge(application: Manifest | None) -> str | None:
@@ -378,9 +374,3 @@ def _again(outcome: Outcome, *others_s: float | None, refused: bool) -> Again:
         _REFUSED_LOOK_S if refused else None,
     ]
     return Again(min((wait for wait in waits if wait is not None), default=None), sample=moving)
-
-
-def _kind(manifest: Manifest) -> Kind:
-    """Return the kind of an object, in the version that the object has."""
-    group, _, version = str(manifest["apiVersion"]).rpartition("/")
-    return dataclasses.replace(KINDS[group, str(manifest["kind"])], version=version)

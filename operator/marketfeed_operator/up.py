@@ -159,7 +159,7 @@ def workload(made: Plan) -> Workload:
         kafka=bool(made.topics),
         topics=made.topics,
         shards=tuple(
-            Shard(name=shard.name, streams=frozenset(map(str, shard.streams)), settings=shard.settings)
+            Shard(name=shard.name, streams=shard.holding, settings=shard.settings)
             for shard in made.shards
             if not made.suspended
         ),

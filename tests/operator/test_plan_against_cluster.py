@@ -124,8 +124,7 @@ def objects(document: Manifest, uid: str, served: Served) -> tuple[Manifest, ...
     feed = parse(document)
     made = plan(feed)
     owner = Owner(str(document["metadata"]["name"]), str(document["metadata"]["namespace"]), uid)
-    holdings = {shard.name: frozenset(map(str, shard.streams)) for shard in made.shards}
-    return render(made, feed, owner, IMAGES, served, holdings=holdings, secrets=dict.fromkeys(["timescale"]))
+    return render(made, feed, owner, IMAGES, served, holdings=made.holdings, secrets=dict.fromkeys(["timescale"]))
 
 
 async def get(cluster: Cluster, manifest: Manifest) -> Manifest | None:

@@ -28,9 +28,8 @@ def running(changes: Mapping[str, Any], secrets: Mapping[str, str | None], annot
     """Return a cluster in which an operator with other images and other brokers runs the changed document."""
     feed, server = parse(changed(dict(changes))), Server()
     made = plan(feed, Defaults(bootstrap_servers="brokers.elsewhere:9092"))
-    holdings = {shard.name: frozenset(map(str, shard.streams)) for shard in made.shards}
     owner = Owner("spot", "feeds", UID)
-    objects = render(made, feed, owner, OTHER, ALL_SERVED, holdings=holdings, secrets=secrets, nudge="3@1")
+    objects = render(made, feed, owner, OTHER, ALL_SERVED, holdings=made.holdings, secrets=secrets, nudge="3@1")
     metadata = {"name": "spot", "namespace": "feeds", "uid": UID, "annotations": dict(annotations)}
     body = {**changed(dict(changes)), "metadata": metadata}
     server.write(writes(objects, Observed(body, ALL_SERVED), UID))
