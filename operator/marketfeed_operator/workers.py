@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -213,8 +213,7 @@ class Workers:
         """Release a topic from feeds that are gone."""
         again_s: list[float] = []
         topic = self._store.get(key)
-        await self._make_sure(self._orphaned(topic) if topic is not None else [])
-        for uid in self._orphaned(topic) if topic is not None else []:
+        for uid in await self._surely_orphaned(topic) if topic is not None else ():
             topic = self._store.get(key)
             if topic is None:
                 break
@@ -223,19 +222,22 @@ class Workers:
             again_s += [] if step.look_again_s is None else [step.look_again_s]
         return Again(min(again_s, default=None))
 
-    async def _make_sure(self, orphaned: Iterable[str]) -> None:
-        """Ask the API server for all feeds, unless we have seen these go: a topic may be newer here than its feed is.
+    async def _surely_orphaned(self, topic: Manifest) -> list[str]:
+        """Return the uids of `_orphaned` that are gone for the API server too, unless we have seen all of them go.
 
-        Once is enough for every claim that we know: it is younger than its feed, which the answer would hold.
+        A topic may be newer here than its feed is. To ask once is enough for every claim that we know: it is younger
+        than its feed, which the answer would hold.
         """
+        orphaned = self._orphaned(topic)
         if self._policies.keys() | self._gone >= set(orphaned):
-            return
+            return orphaned
         claims = {uid for topic in self._store.of_kind(KAFKA_TOPIC_V1.kind) for uid in claims_of(topic)}
         for feed in await resync.listed(self._tools.cluster, Watched(MARKETFEED), tuple(self._namespaces)):
             change = self._store.put(feed)
             if change is not None:
                 self.changed(change)
         self._gone |= {uid for uid in claims if self._store.named(uid) is None}
+        return self._orphaned(topic)  # without those whose feeds the answer held
 
 
 def _uid(feed: Manifest) -> str:
