@@ -1,7 +1,7 @@
 """Where programs made of Go modules come from: those that are there, those of the cache, else a build.
 
-A group is what is built and cached together: the control plane, a node's programs, CoreDNS, Helm. The modules' versions
-stand in `modules/*/go.mod`, their sums in `go.sum`; another version of one is another folder for its groups alone.
+A group is what is built and cached together: the control plane, a node's programs, CoreDNS and so on. The modules'
+versions stand in `modules/*/go.mod`, their sums in `go.sum`; another version of one moves its groups alone.
 What does not live here: Go itself (toolchain), and starting any of them (servers, and `node`).
 """
 
@@ -25,6 +25,7 @@ from marketfeed.local.components import build, cache_dir
 KUBERNETES_VERSION = "v1.35.4"
 HELM_VERSION = "v3.19.0"
 COREDNS_VERSION = "v1.12.4"
+KUBE_ROUTER_VERSION = "v2.2.1"
 OLDEST_HELM = (3, 14)  # of those on the PATH; any that is newer is taken
 MODULES = Path(__file__).with_name("modules")
 
@@ -101,7 +102,21 @@ HELM = Group(
     (Target("helm", "helm", "helm.sh/helm/v3/cmd/helm", _HELM_FLAGS, "about 2 minutes"),),
     "about 2 minutes on two cores",
 )
-GROUPS = (CONTROL_PLANE, NODE, COREDNS, HELM)
+KUBE_ROUTER = Group(
+    "kube-router",
+    f"kube-router {KUBE_ROUTER_VERSION}, which enforces network policies",
+    (
+        Target(
+            "kube-router",
+            "kube-router",
+            "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router",
+            f"-s -w -X github.com/cloudnativelabs/kube-router/v2/pkg/version.Version={KUBE_ROUTER_VERSION}",
+            "about 2 minutes",
+        ),
+    ),
+    "about 2 minutes on two cores",
+)
+GROUPS = (CONTROL_PLANE, NODE, COREDNS, KUBE_ROUTER, HELM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +136,13 @@ class Programs:
 
 @dataclass(frozen=True, slots=True)
 class NodePrograms:
-    """The paths of the programs that make a node of a control plane, and of its name server."""
+    """The paths of the programs that make a node of a control plane, its name server's and its policies' included."""
 
     scheduler: Path
     kubelet: Path
     proxy: Path
     coredns: Path
+    router: Path
 
 
 def provide(environ: Mapping[str, str] | None = None) -> Programs:
@@ -144,7 +160,11 @@ def node() -> NodePrograms:
     """Return a node's programs from the cache, or built into it now; raises ComponentMissing."""
     folder = _built(NODE)
     return NodePrograms(
-        folder / "kube-scheduler", folder / "kubelet", folder / "kube-proxy", _built(COREDNS) / "coredns"
+        folder / "kube-scheduler",
+        folder / "kubelet",
+        folder / "kube-proxy",
+        coredns=_built(COREDNS) / "coredns",
+        router=_built(KUBE_ROUTER) / "kube-router",
     )
 
 
@@ -164,7 +184,8 @@ def kubectl(environ: Mapping[str, str] | None = None) -> Path:
 def build_all() -> list[Path]:
     """Return the folders of every group's programs, built where they are missing; raises ComponentMissing."""
     programs, others = provide(), node()
-    return list(dict.fromkeys(path.parent for path in (programs.apiserver, others.kubelet, others.coredns, helm())))
+    made = (programs.apiserver, others.kubelet, others.coredns, others.router, helm())
+    return [path.parent for path in made]
 
 
 def folder_for(group: Group, modules: Path = MODULES) -> Path:

@@ -151,6 +151,7 @@ def test_every_module_that_is_built_is_locked() -> None:
         assert target.package in modules[target.module]
     assert f"k8s.io/kubernetes {binaries.KUBERNETES_VERSION}" in modules["kubernetes"]
     assert f"helm.sh/helm/v3 {binaries.HELM_VERSION}" in modules["helm"]
+    assert f"kube-router/v2 {binaries.KUBE_ROUTER_VERSION}" in modules["kube-router"]
     assert f"github.com/coredns/coredns {binaries.COREDNS_VERSION}" in modules["coredns"]
 
 
@@ -264,10 +265,11 @@ def test_a_helm_of_the_path_is_taken_where_it_works(tmp_path: Path, monkeypatch:
 
 
 def test_a_nodes_programs_come_from_their_own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scheduler, kubelet and proxy are found beside each other, the name server in the folder of its own module."""
+    """Scheduler, kubelet and proxy are beside each other; name server and policies in the folders of their modules."""
     monkeypatch.setenv("MARKETFEED_CACHE", str(tmp_path))
-    folder, coredns = (binaries.folder_for(group) for group in (binaries.NODE, binaries.COREDNS))
-    for path in (folder, coredns):
+    groups = (binaries.NODE, binaries.COREDNS, binaries.KUBE_ROUTER)
+    folder, coredns, router = (binaries.folder_for(group) for group in groups)
+    for path in (folder, coredns, router):
         path.mkdir()
     programs = binaries.node()
     assert {path.name for path in (programs.scheduler, programs.kubelet, programs.proxy)} == {
@@ -275,6 +277,7 @@ def test_a_nodes_programs_come_from_their_own_folders(tmp_path: Path, monkeypatc
     }
     assert {path.parent for path in (programs.scheduler, programs.kubelet, programs.proxy)} == {folder}
     assert programs.coredns == coredns / "coredns"
+    assert programs.router == router / "kube-router"
 
 
 @pytest.mark.parametrize(
