@@ -7,6 +7,10 @@ BIN := $(VENV)/bin
 FEED ?= manifests/examples/binance-spot.yaml
 QUIET := $(shell test -t 2 || echo -q)  # pip shows its progress to a person, and is silent in a log
 
+# Spark is in the lock of its image alone: it is several times the size of all the rest.
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+  pyproject.toml
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test operator-test chart-test e2e images cluster cluster-down kind kind-down \
   control-plane control-plane-down check bench generate clean
@@ -73,8 +77,11 @@ bench: setup ## Measure: each line is JSON with a ratio within this run and its 
 	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(BENCH)
 
 generate: setup ## Make again what is generated: crds, the chart's copies, requirements.lock and the locks of fetched components
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-	  --all-extras pyproject.toml -o requirements.lock
+	@$(LOCK) --extra operator --extra services --extra dev -o requirements.lock
+	@$(LOCK) --extra operator -c requirements.lock -o operator/requirements.lock
+	@$(LOCK) --extra services -c requirements.lock -o services/requirements.lock
+	@$(LOCK) --extra analytics -c requirements.lock -o services/requirements-analytics.lock
+	@$(LOCK) --extra build -c requirements.lock -o services/requirements-build.lock
 	@$(BIN)/python -m marketfeed.local.relock
 	@$(BIN)/python -m marketfeed_operator.crd
 	@$(BIN)/python -m marketfeed_operator.rbac --rules > charts/marketfeed-operator/files/rbac.yaml
