@@ -7,29 +7,25 @@ for what is not here: nodes, Strimzi's and Spark's operators. The examples' secr
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from controlplane import binaries, crds
+from controlplane.daemon import Daemon, NotUp
 from controlplane.install import grant, install, own
 from controlplane.plane import ControlPlane
 from controlplane.servers import get
-from helpers import gone
-from marketfeed.errors import MarketfeedError
 from marketfeed.local.components import cache_dir, exclusively
-from marketfeed.local.files import write_atomically
 from marketfeed.local.ports import free_port
 from marketfeed.local.process import TiedProcess, plain_environment
 
@@ -44,10 +40,6 @@ _SERVE_LOOK_S = 1.0
 _START_AGAIN_S = 10.0  # after the last start
 _TOKEN_VALID = "8760h"  # longer than anybody leaves it running
 _TESTS = Path(__file__).parents[1]
-
-
-class NotUp(MarketfeedError):
-    """The control plane could not be started or ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,16 +101,13 @@ def state_dir(environ: Mapping[str, str] | None = None) -> Path:
 
 def find(state: Path) -> Up | None:
     """Return the control plane that runs and is ready; None when there is none."""
-    try:
-        return parse((state / "up.json").read_text()) if _held(state) else None
-    except FileNotFoundError:
-        return None
+    content = _daemon(state).description()
+    return None if content is None else parse(content)
 
 
-def parse(text: str) -> Up:
-    """Read what `serve` writes when all is ready."""
-    content = json.loads(text)
-    return Up(**content | {"companions": tuple(content["companions"])})
+def parse(content: Mapping[str, Any]) -> Up:
+    """Read what `serve` tells when all is ready."""
+    return Up(**{**content, "companions": tuple(content["companions"])})
 
 
 def up(state: Path) -> Up:
@@ -132,16 +121,14 @@ def up(state: Path) -> Up:
             return found
         binaries.provide()
         crds.third_party()
-        return _await_ready(state, None if _held(state) else _spawn(state))
+        return parse(_daemon(state).start())
 
 
 def down(state: Path) -> bool:
     """End the control plane and remove what it held; tell whether one ran. Raises NotUp when it does not end."""
-    running = state.is_dir() and _held(state)
-    if running:
-        _end(int((state / "pid").read_text()))
+    ran = _daemon(state).end()
     shutil.rmtree(state, ignore_errors=True)
-    return running
+    return ran
 
 
 def serve(state: Path) -> None:
@@ -149,7 +136,7 @@ def serve(state: Path) -> None:
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    with _hold(state), ControlPlane(state / "servers") as plane, ExitStack() as stack:
+    with _daemon(state).hold() as ready, ControlPlane(state / "servers") as plane, ExitStack() as stack:
         _furnish(plane)
         url = f"http://127.0.0.1:{free_port()}"
         beside = [_Beside(each, plane, state, url) for each in COMPANIONS if each.is_there]
@@ -157,7 +144,7 @@ def serve(state: Path) -> None:
             stack.callback(each.stop)
         _await_operator(url, state)
         names = tuple(each.name for each in beside)
-        write_atomically(state / "up.json", json.dumps(asdict(_description(plane, names, state, url))))
+        ready(asdict(_description(plane, names, state, url)))
         while plane.is_whole and not ended.wait(_SERVE_LOOK_S):
             for each in beside:
                 each.keep()
@@ -232,67 +219,12 @@ def _description(plane: ControlPlane, companions: tuple[str, ...], state: Path, 
     )
 
 
-def _end(pid: int) -> None:
-    """Ask the process that serves to end, and wait until it has: then all that it started has ended too."""
-    os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + _STOP_TIMEOUT_S
-    while not gone(pid):
-        if time.monotonic() > deadline:
-            raise NotUp(f"The control plane (process {pid}) did not end in {_STOP_TIMEOUT_S:g} s")
-        time.sleep(_LOOK_EVERY_S)
-
-
-def _spawn(state: Path) -> subprocess.Popen[bytes]:
-    """Start the process that serves, in a session of its own."""
-    state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (state / "serve.log").open("wb") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "controlplane", "serve"],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env={**os.environ, STATE_VARIABLE: str(state), "PYTHONPATH": str(_TESTS)},
-            start_new_session=True,
-        )
-
-
-def _await_ready(state: Path, server: subprocess.Popen[bytes] | None) -> Up:
-    """Wait until the process that serves, `server` where we started it, says that all is ready; else end it."""
-    deadline = time.monotonic() + _START_TIMEOUT_S
-    while not (found := find(state)):
-        ended = server is not None and server.poll() is not None
-        if ended or time.monotonic() > deadline:
-            if server is not None:
-                server.kill()
-                server.wait()
-            last = (state / "serve.log").read_text(errors="replace").splitlines()[-_LOG_LINES:]
-            raise NotUp("The control plane did not start; it said:\n" + "\n".join(last))
-        time.sleep(_LOOK_EVERY_S)
-    return found
-
-
-@contextmanager
-def _hold(state: Path) -> Iterator[None]:
-    """Hold the state folder for this process, however it ends; raises NotUp when another holds it."""
-    state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (state / "lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise NotUp(f"Another control plane runs in {state}") from None
-        (state / "up.json").unlink(missing_ok=True)  # left by one that was killed
-        shutil.rmtree(state / "servers", ignore_errors=True)
-        (state / "pid").write_text(str(os.getpid()))
-        yield
-
-
-def _held(state: Path) -> bool:
-    """Tell whether a process serves the control plane of this folder."""
-    try:
-        with (state / "lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except FileNotFoundError:
-        return False
-    return False
+def _daemon(state: Path) -> Daemon:
+    return Daemon(
+        title="control plane",
+        state=state,
+        module="controlplane",
+        variable=STATE_VARIABLE,
+        start_timeout_s=_START_TIMEOUT_S,
+        stop_timeout_s=_STOP_TIMEOUT_S,
+    )

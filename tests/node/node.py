@@ -46,6 +46,7 @@ class Node(Client):
     """One Kubernetes node with its control plane in namespaces of its own; it ends with this process at the latest.
 
     A context manager, or `start()` and `stop()`. Nothing is taken up again: each start is a new, empty cluster.
+    One that another process runs is used by a Node of the same directory, without a start.
     directory: where all of it is kept while it runs; after `stop` only its logs are left. say: called with a line for
     each step of the start.
     """
@@ -55,13 +56,13 @@ class Node(Client):
         self._servers = self.directory / "servers"
         super().__init__(self._servers / "admin.kubeconfig", programs.kubectl())
         self._say = say
-        self._port = 0
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         """Where the API server answers, from the host and from the node alike."""
-        return f"https://127.0.0.1:{self._port}"
+        content = json.loads(self.kubeconfig.read_text())
+        return str(content["clusters"][0]["cluster"]["server"])
 
     @property
     def ca_file(self) -> Path:
@@ -80,8 +81,8 @@ class Node(Client):
 
     @property
     def is_whole(self) -> bool:
-        """Whether all its servers run."""
-        return self._process is not None and self._process.poll() is None
+        """Whether all its servers run: with one of them all end."""
+        return self._init() is not None
 
     def start(self) -> None:
         """Start it and wait until it is Ready and answers names; raises NodeFailed with the end of a log."""
@@ -174,9 +175,19 @@ class Node(Client):
     @property
     def init_pid(self) -> int:
         """The number that the host knows process 1 of the node by; raises NodeFailed when it does not run."""
-        if self._process is None or self._process.poll() is not None:
-            raise NodeFailed("The node does not run")
-        return int(Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()[0])
+        found = self._init()
+        if found is None:
+            raise NodeFailed(f"No node runs in {self.directory}")
+        return found
+
+    def _init(self) -> int | None:
+        try:
+            pid = int((self.directory / "pid").read_text())
+        except FileNotFoundError:
+            return None
+        is_first = _status(pid).get("NSpid", "").split()[1:] == ["1"]
+        is_ours = str(self.directory) in Path(f"/proc/{pid}/cmdline").read_text().split("\0") if is_first else False
+        return pid if is_ours else None
 
     def _first_process(self, container: str) -> int:
         for pid in cgroups.processes(cgroups.name(self.directory), container):
@@ -188,7 +199,7 @@ class Node(Client):
     def _enter(self) -> None:
         """Start the servers in namespaces of their own and wait until they answer."""
         started = time.monotonic()
-        self._port = free_port()
+        port = free_port()
         cgroups.create(cgroups.name(self.directory))
         command = [
             needs.on_path("unshare"),
@@ -198,8 +209,8 @@ class Node(Client):
             "--mount-proc",
             "--propagation=private",
         ]
-        with door.listen(self._port) as listening, self._log.open("wb") as log:
-            inside = [sys.executable, "-m", "node.inside", self.directory, self._port, listening.fileno()]
+        with door.listen(port) as listening, self._log.open("wb") as log:
+            inside = [sys.executable, "-m", "node.inside", self.directory, port, listening.fileno()]
             self._process = subprocess.Popen(
                 [*command, *map(str, inside)],
                 stdin=subprocess.PIPE,
@@ -209,21 +220,22 @@ class Node(Client):
                 pass_fds=[listening.fileno()],
                 start_new_session=True,
             )
-        self._await(started + _START_TIMEOUT_S)
+        self._await(self._process, started + _START_TIMEOUT_S)
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text()
+        (self.directory / "pid").write_text(children.split()[0])
 
-    def _await(self, deadline: float) -> None:
+    def _await(self, process: subprocess.Popen[bytes], deadline: float) -> None:
         """Pass on what the inside says until it says that it is ready."""
-        assert self._process is not None
-        assert self._process.stdout is not None
+        assert process.stdout is not None
         said = b""
         with selectors.DefaultSelector() as selector:
-            selector.register(self._process.stdout, selectors.EVENT_READ)
+            selector.register(process.stdout, selectors.EVENT_READ)
             while True:
                 if not selector.select(max(0.0, deadline - time.monotonic())):
                     raise NodeFailed(
                         f"The node did not start in {_START_TIMEOUT_S:g} s; its logs are in {self._servers}"
                     )
-                chunk = os.read(self._process.stdout.fileno(), 4096)
+                chunk = os.read(process.stdout.fileno(), 4096)
                 if not chunk:
                     raise NodeFailed(f"The node did not start; it said:\n{self._last_words()}")
                 *lines, said = (said + chunk).split(b"\n")
@@ -282,6 +294,7 @@ class Node(Client):
 def clean(directory: Path) -> None:
     """Remove what a node that has ended left, in whichever way: its cgroups, and all of its folder but logs."""
     cgroups.remove(cgroups.name(directory))
+    (directory / "pid").unlink(missing_ok=True)
     for name in ("var/lib", "volumes", "servers/etcd", "servers/kubectl-cache"):
         shutil.rmtree(directory / name, ignore_errors=True)
 
