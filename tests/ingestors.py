@@ -17,32 +17,15 @@ from pipeline import Service
 SOON_S = 20.0
 
 
-class Ingestor(Service):
-    """The process under test."""
-
-    @property
-    def pid(self) -> int:
-        return self._tied.pid
-
-    @property
-    def log(self) -> str:
-        return self._log.read_text()
-
-    def exit_code(self) -> int:
-        """Wait for its end."""
-        wait_until(lambda: not self._tied.running(), SOON_S, "the process to end")
-        return int(self._tied._process.returncode)
-
-
-Start = Callable[..., Ingestor]  # starts an ingestor; its arguments are changes of the settings
+Start = Callable[..., Service]  # starts an ingestor; its arguments are changes of the settings
 
 
 @contextmanager
 def starter(folder: Path, websocket_url: str, streams_file: Path) -> Iterator[Start]:
     """Start ingestors of these streams until the block ends, which ends them too."""
-    services: list[Ingestor] = []
+    services: list[Service] = []
 
-    def start(**changes: Any) -> Ingestor:
+    def start(**changes: Any) -> Service:
         settings: dict[str, Any] = {
             "feed": "test",
             "shard": "test-0",
@@ -57,7 +40,7 @@ def starter(folder: Path, websocket_url: str, streams_file: Path) -> Iterator[St
             "backoff_max_s": 0.2,
             "http": HttpSettings(host="127.0.0.1", port=0),
         } | changes
-        services.append(Ingestor("ingest", ["ingest"], IngestorSettings(**settings).to_env(), folder))
+        services.append(Service("ingest", ["ingest"], IngestorSettings(**settings).to_env(), folder))
         return services[-1]
 
     try:

@@ -31,20 +31,6 @@ def install_operator(plane: ControlPlane, account: str = ACCOUNT) -> None:
 class OperatorProcess(Service):
     """One replica."""
 
-    @property
-    def pid(self) -> int:
-        return self._tied.pid
-
-    @property
-    def log(self) -> str:
-        return self._log.read_text()
-
-    def exit_code(self, timeout_s: float = SOON_S) -> int:
-        """Wait until it has ended by itself; return its exit code."""
-        wait_until(lambda: not self._tied.running(), timeout_s, f"{self.name} to end by itself")
-        self._told_to_end = True
-        return int(self._tied._process.returncode)
-
     def leads(self) -> bool:
         """Tell whether this replica holds the lease."""
         return bool(self.stats()["leading"])

@@ -68,13 +68,23 @@ class Service:
         self._told_to_end = False
 
     @property
+    def pid(self) -> int:
+        """The number of its process."""
+        return self._tied.pid
+
+    @property
+    def log(self) -> str:
+        """What it has logged so far."""
+        return self._log.read_text()
+
+    @property
     def url(self) -> str:
         """Where it answers."""
         return str(self.listening()["url"])
 
     def entries(self, action: str) -> list[dict[str, Any]]:
         """Return the records of its log with this action."""
-        lines = [json.loads(line) for line in self._log.read_text().splitlines() if line.startswith("{")]
+        lines = [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
         return [line for line in lines if line["action"] == action]
 
     def listening(self) -> dict[str, Any]:
@@ -122,6 +132,12 @@ class Service:
         self._told_to_end = True
         self._process.terminate()
         wait_until(lambda: not self._tied.running(), RECOVERY_S, f"{self.name} to end after SIGTERM")
+        return int(self._tied._process.returncode)
+
+    def exit_code(self, timeout_s: float = START_S) -> int:
+        """Wait until it has ended by itself; return its exit code."""
+        wait_until(lambda: not self._tied.running(), timeout_s, f"{self.name} to end by itself")
+        self._told_to_end = True
         return int(self._tied._process.returncode)
 
     def suspend(self) -> None:

@@ -13,9 +13,10 @@ import pytest
 
 from fake_venue import FakeVenue
 from helpers import wait_until
-from ingestors import SOON_S, Ingestor, ids, starter, trade, wait_ready, wait_reason, write_streams
+from ingestors import SOON_S, ids, starter, trade, wait_ready, wait_reason, write_streams
+from pipeline import Service
 
-Ingest = Callable[[str], Ingestor]
+Ingest = Callable[[str], Service]
 
 
 @pytest.fixture
