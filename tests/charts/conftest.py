@@ -30,6 +30,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             if "chart_plane" in names:
                 binaries.provide()
                 crds.third_party()
+                crds.prometheus_rule()
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +40,7 @@ def chart_plane() -> Iterator[ControlPlane]:
     It has no nodes, so that no pod ever runs.
     """
     with tempfile.TemporaryDirectory(prefix="marketfeed-test-") as folder, ControlPlane(Path(folder)) as plane:
-        install(plane, [*crds.third_party()])
+        install(plane, [*crds.third_party(), crds.prometheus_rule()])
         yield plane
 
 

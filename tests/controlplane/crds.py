@@ -22,9 +22,13 @@ from marketfeed.local.java import NO_TRACES, Java, fetch_java, find_java
 STRIMZI = {"v1beta2": ("0.45.0", 17), "v1": ("1.2.0", 21)}
 
 _GENERATOR = "io.strimzi.crdgenerator.CrdGenerator"
-_KAFKA_TOPIC = "io.strimzi.api.kafka.model.topic.KafkaTopic"
+_MODEL = "io.strimzi.api.kafka.model"
+_KAFKA_TOPIC = f"{_MODEL}.topic.KafkaTopic"
+_KAFKA = f"{_MODEL}.kafka.Kafka"
+_KAFKA_NODE_POOL = f"{_MODEL}.nodepool.KafkaNodePool"
 _SPARK_OPERATOR = "github.com/kubeflow/spark-operator/v2"
 _PROMETHEUS_OPERATOR = "github.com/prometheus-operator/prometheus-operator"
+_MONITORING = "example/prometheus-operator-crd/monitoring.coreos.com"
 _TIMEOUT_S = 300
 
 
@@ -35,9 +39,12 @@ def third_party(kafka_topic_version: str = "v1beta2") -> list[Path]:
 
 def kafka_topic(version: str = "v1beta2") -> Path:
     """Return Strimzi's KafkaTopic: "v1" serves that version alone; "v1beta2", as Strimzi 0.45 has it, not v1 at all."""
-    release, java = STRIMZI[version]
-    identity = repr(lock.read().archives[f"strimzi-{release}"])
-    return _cached(f"kafkatopic-{version}.yaml", identity, lambda path: _generate(release, java, path))
+    return _strimzi(_KAFKA_TOPIC, version)
+
+
+def kafka_cluster(version: str = "v1beta2") -> list[Path]:
+    """Return Strimzi's Kafka and KafkaNodePool, as `kafka_topic` does; v1beta2's Kafka is 1.4 MB."""
+    return [_strimzi(_KAFKA, version), _strimzi(_KAFKA_NODE_POOL, version)]
 
 
 def spark_application() -> Path:
@@ -49,32 +56,42 @@ def spark_application() -> Path:
 
 def pod_monitor() -> Path:
     """Return the Prometheus operator's PodMonitor."""
-    return _from_module(
-        "prometheus-operator",
-        _PROMETHEUS_OPERATOR,
-        "example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml",
-    )
+    return _from_module("prometheus-operator", _PROMETHEUS_OPERATOR, f"{_MONITORING}_podmonitors.yaml")
 
 
-def generator_command(java: Path, jars: list[Path], target: Path) -> list[str]:
-    """Return the command line that writes KafkaTopic's definition to `target`."""
+def prometheus_rule() -> Path:
+    """Return its PrometheusRule, which charts have and feeds do not."""
+    return _from_module("prometheus-operator", _PROMETHEUS_OPERATOR, f"{_MONITORING}_prometheusrules.yaml")
+
+
+def generator_command(java: Path, jars: list[Path], target: Path, model: str = _KAFKA_TOPIC) -> list[str]:
+    """Return the command line that writes the definition of a kind, by the name of its class, to `target`."""
     classes = os.pathsep.join(map(str, jars))
-    return [str(java), NO_TRACES, "-cp", classes, _GENERATOR, "--yaml", f"{_KAFKA_TOPIC}={target}"]
+    return [str(java), NO_TRACES, "-cp", classes, _GENERATOR, "--yaml", f"{model}={target}"]
 
 
-def _generate(release: str, java: int, target: Path) -> None:
+def _strimzi(model: str, version: str) -> Path:
+    """Return the definition that one of Strimzi's classes describes."""
+    release, java = STRIMZI[version]
+    identity = repr(lock.read().archives[f"strimzi-{release}"])
+    name = f"{model.rpartition('.')[2].lower()}-{version}.yaml"
+    return _cached(name, identity, lambda path: _generate(model, release, java, path))
+
+
+def _generate(model: str, release: str, java: int, target: Path) -> None:
     """Let Strimzi's own generator write the definition that its own classes describe."""
-    why = "the definition of KafkaTopic is generated from them"
+    kind = model.rpartition(".")[2]
+    why = f"the definition of {kind} is generated from them"
     jars = fetch(f"strimzi-{release}", why, lock=lock.read())
     answer = subprocess.run(
-        generator_command(_java(java).program, jars, target),
+        generator_command(_java(java).program, jars, target, model),
         capture_output=True,
         text=True,
         timeout=_TIMEOUT_S,
         check=False,
     )
     if answer.returncode or not target.exists():
-        raise ComponentMissing(f"Strimzi {release} did not generate its KafkaTopic:\n{answer.stderr.strip()}")
+        raise ComponentMissing(f"Strimzi {release} did not generate its {kind}:\n{answer.stderr.strip()}")
 
 
 def _java(minimum: int) -> Java:

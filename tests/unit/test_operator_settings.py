@@ -25,6 +25,7 @@ OTHER = OperatorSettings(
     image_pull_policy="Always",
     image_pull_secrets=("one", "two"),
     bootstrap_servers="a:1,b:2",
+    log_level="DEBUG",
     http=HttpSettings(host="127.0.0.1", port=9000),
 )
 

@@ -1,3 +1,4 @@
+# ruff: noqa: INP001 - a program of a pod, no part of a package
 """`helm test`: the definition is served, somebody holds the Lease, and the operator's Service answers that it is ready.
 
 Runs in a pod under an account of its own. Standard library only; exits 1 with a sentence for what is not right in time.
@@ -24,7 +25,7 @@ _GROUP = "/apis/marketfeed.dev/v1alpha1"
 _FOR_S, _EVERY_S, _ANSWER_S = 90.0, 2.0, 5.0
 
 
-class Not(Exception):  # noqa: N818 - reads as a sentence: Not("ready")
+class Not(Exception):
     """What is not right yet."""
 
 
@@ -40,7 +41,8 @@ def main() -> int:
         lambda: led(asked.namespace),
         lambda: ready(asked.service),
     )
-    return 0 if all([passes(check, deadline) for check in checks]) else 1
+    passed = [passes(check, deadline) for check in checks]  # one that fails does not hide the next
+    return 0 if all(passed) else 1
 
 
 def passes(check: Callable[[], str], deadline: float) -> bool:
