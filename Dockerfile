@@ -106,8 +106,10 @@ USER 65532:65532
 ENTRYPOINT ["marketfeed"]
 
 FROM final AS analytics
-# Debian's own default: 17 or 21, both of which Spark 4 runs on.
-RUN apt-get update --quiet=2 \
+# Debian's own default: 17 or 21, both of which Spark 4 runs on. It links manual pages into
+# a folder that slim bases lack.
+RUN mkdir -p /usr/share/man/man1 \
+    && apt-get update --quiet=2 \
     && DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --yes --no-install-recommends default-jre-headless tini \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/*-old /var/log/apt /var/log/*.log
 COPY --from=analytics-build /opt/marketfeed /opt/marketfeed

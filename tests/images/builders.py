@@ -62,6 +62,9 @@ class Builder(Protocol):
     def save(self, reference: str, archive: Path) -> None:
         """Write the image as a docker-archive."""
 
+    def remove(self, reference: str) -> None:
+        """Forget an image that the store may hold."""
+
 
 class Docker:
     """Docker's engine, through its command line."""
@@ -84,6 +87,10 @@ class Docker:
         """See Builder."""
         _run(["docker", "save", "--output", str(archive), reference], archive.with_suffix(".log"))
 
+    def remove(self, reference: str) -> None:
+        """See Builder."""
+        _answers(["docker", "image", "rm", reference])
+
 
 class Buildah:
     """buildah with a store of its own; what it runs shares the host's network and is confined by chroot only."""
@@ -91,26 +98,30 @@ class Buildah:
     name = "buildah"
 
     def __init__(self, store: Path) -> None:
-        self._start = buildah_start(store, "overlay")
-        if not _answers([*self._start, "info"]):  # an overlay upon an overlay, as in some containers
-            self._start = buildah_start(store, "vfs")
+        self.start = buildah_start(store, "overlay")
+        if not _answers([*self.start, "info"]):  # an overlay upon an overlay, as in some containers
+            self.start = buildah_start(store, "vfs")
 
     def build(self, order: Order, log: Path) -> None:
         """See Builder."""
-        _run(buildah_build(self._start, order), log)
+        _run(buildah_build(self.start, order), log)
 
     def has(self, reference: str) -> bool:
         """See Builder."""
-        return _answers([*self._start, "inspect", "--type", "image", reference])
+        return _answers([*self.start, "inspect", "--type", "image", reference])
 
     def pull(self, reference: str, timeout_s: float) -> bool:
         """See Builder."""
-        return _answers([*self._start, "pull", "--quiet", reference], timeout_s)
+        return _answers([*self.start, "pull", "--quiet", reference], timeout_s)
 
     def save(self, reference: str, archive: Path) -> None:
         """See Builder."""
         target = f"docker-archive:{archive}:{reference}"
-        _run([*self._start, "push", "--quiet", reference, target], archive.with_suffix(".log"))
+        _run([*self.start, "push", "--quiet", reference, target], archive.with_suffix(".log"))
+
+    def remove(self, reference: str) -> None:
+        """See Builder."""
+        _answers([*self.start, "rmi", reference])
 
 
 def docker_build(order: Order) -> list[str]:

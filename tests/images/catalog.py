@@ -39,7 +39,7 @@ _OWN = {"analytics": ("tests/images/spark-entrypoint.sh",)}
 class Recipe:
     """One image: its build context, the files of it that matter, the Dockerfile's target where it has several.
 
-    components: what lies in the context beside them, name → coordinates' text (see store).
+    components: what of marketfeed.local's lies in the context beside them, each in a folder of its name.
     """
 
     name: str
@@ -65,7 +65,7 @@ def recipe(name: str) -> Recipe:
         return Recipe(name, ROOT, tuple(ROOT / path for path in _ours()[name]), target=name)
     if name in REAL_SERVERS:
         folder = SERVERS / name
-        return Recipe(name, folder, (folder,), components=REAL_SERVERS[name])
+        return Recipe(name, folder, tuple(sorted(folder.iterdir())), components=REAL_SERVERS[name])
     raise ConfigurationError(f"There is no image {name!r}: choose from {', '.join(NAMES)}")
 
 

@@ -6,12 +6,13 @@ What does not live here: what an image is made of (catalog), who builds it (buil
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -24,6 +25,8 @@ from images.catalog import Recipe
 from marketfeed.local.components import build, cache_dir, fetch, read_lock
 
 _ARCHIVE = "image.tar"
+_DIGEST = "[0-9a-f]{12}"
+_KEPT = 3
 _MEGABYTE = 1_000_000
 
 
@@ -82,6 +85,7 @@ def _make(recipe: Recipe, reference: str, builder: Builder, chosen: Base, folder
         builder.build(order, folder / "build.log")
     builder.save(reference, folder / _ARCHIVE)
     size = (folder / _ARCHIVE).stat().st_size / _MEGABYTE
+    _forget_old(recipe.name, builder, folder.parent)
     sys.stderr.write(f"  {recipe.name}: {size:.0f} MB in {time.monotonic() - started:.0f} s\n")
 
 
@@ -99,18 +103,37 @@ def _arguments(recipe: Recipe, chosen: Base, revision: Revision) -> dict[str, st
 
 @contextmanager
 def _context(recipe: Recipe) -> Iterator[Path]:
-    """Yield the folder that is built from: the recipe's own, or a copy of it with its components beside it."""
-    if not recipe.components:
-        yield recipe.context
-        return
+    """Yield a folder that is built from: a copy, which nobody edits meanwhile, with the components beside it."""
     with tempfile.TemporaryDirectory(prefix="marketfeed-image-") as temporary:
-        context = Path(temporary, "context")
-        shutil.copytree(recipe.context, context)
+        context = Path(temporary)
+        for path in recipe.files:
+            _copy(path, context / path.relative_to(recipe.context))
         for component in recipe.components:
             (context / component).mkdir()
-            for path in fetch(component, f"the image {recipe.name} holds it"):
-                shutil.copy(path, context / component)
+            for archive in fetch(component, f"the image {recipe.name} holds it"):
+                shutil.copy(archive, context / component)
         yield context
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    else:
+        shutil.copy(source, target)
+
+
+def _forget_old(name: str, builder: Builder, folder: Path) -> None:
+    """Remove an image's archives but for the newest ones: each is some hundred megabytes."""
+    found = [path for path in folder.glob(f"{name}-*") if re.fullmatch(_DIGEST, path.name.removeprefix(f"{name}-"))]
+    for path in superseded({path: path.stat().st_mtime for path in found}):
+        builder.remove(catalog.reference(name, f"dev-{path.name.removeprefix(f'{name}-')}"))
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def superseded(ages: Mapping[Path, float]) -> list[Path]:
+    """Return the folders that are not among the newest, of folder → time in seconds."""
+    return sorted(ages, key=lambda path: ages[path], reverse=True)[_KEPT:]
 
 
 def _revision(recipe: Recipe) -> Revision:
