@@ -83,6 +83,8 @@ def feed_uid(release: Release) -> str:
 @pytest.fixture
 def release(chart_plane: ControlPlane, restricted: str) -> Iterator[Release]:
     """Return a release that is not there yet, on a cluster without our definition; both are gone afterwards."""
+    gone = ("delete", "crd", DEFINITION, "--ignore-not-found", "--timeout=60s")
+    chart_plane.kubectl(*gone)
     made = Release(chart_plane, restricted)
     yield made
     helm(
@@ -93,7 +95,7 @@ def release(chart_plane: ControlPlane, restricted: str) -> Iterator[Release]:
         "--ignore-not-found",
         kubeconfig=chart_plane.kubeconfig,
     )
-    chart_plane.kubectl("delete", "crd", DEFINITION, "--ignore-not-found", "--timeout=60s")
+    chart_plane.kubectl(*gone)
 
 
 @pytest.fixture
