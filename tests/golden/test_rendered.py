@@ -3,15 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 import yaml
 
+from feed_files import every_feed, title
 from marketfeed_operator.spec import load
 from rendered_objects import rendered
 
 HERE = Path(__file__).parent
-EXAMPLES = HERE.parents[1] / "manifests" / "examples"
-FEEDS = sorted([*EXAMPLES.glob("*.yaml"), *(HERE / "feeds").glob("*.yaml")])
 
 
 class _Dumper(yaml.SafeDumper):
@@ -21,9 +19,9 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-@pytest.mark.parametrize("feed", FEEDS, ids=lambda feed: feed.stem)
+@every_feed
 def test_a_feeds_objects_are_as_expected(feed: Path, check_golden: Callable[[Path, str], None]) -> None:
     """The objects, in the order of their writing, equal the committed ones to the last character."""
     objects = rendered(load(feed.read_text(), feed.name))
     text = yaml.dump_all(objects, Dumper=_Dumper, sort_keys=False, width=120, explicit_start=True)
-    check_golden(HERE / "rendered" / f"{feed.stem}.yaml", text)
+    check_golden(HERE / "rendered" / f"{title(feed)}.yaml", text)

@@ -15,13 +15,13 @@ from hypothesis import HealthCheck, given, settings
 from controlplane import ControlPlane
 from controlplane.install import install, own
 from documents import ABSENT, changed
+from feed_files import EXAMPLES, VARIANTS, title
 from feeds import documents
 from marketfeed_operator import crd
 from marketfeed_operator.cel import CHECKS
 from marketfeed_operator.spec import parse
 from refusals import FIELDS, TAKEN, TOGETHER, Refusal
 
-EXAMPLES = sorted((Path(__file__).parents[2] / "manifests" / "examples").glob("*.yaml"))
 NAME = "marketfeeds.marketfeed.dev"
 COLUMNS = ["NAME", "EXCHANGE", "SYMBOLS", "SHARDS", "RATE", "LAG", "COMPLETE", "READY"]
 TIME = "2026-01-02T03:04:05Z"
@@ -133,7 +133,7 @@ def test_the_definition_is_taken_without_a_warning(control_plane: ControlPlane) 
     assert conditions == {"NamesAccepted": "True", "Established": "True"}
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("example", [*EXAMPLES, *VARIANTS], ids=title)
 def test_the_examples_are_taken(feeds: Feeds, example: Path) -> None:
     """Each example is applied as it is, and what is kept of it is the feed that the example means."""
     feeds.run("apply", f"--filename={example}")
