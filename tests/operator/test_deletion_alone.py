@@ -40,7 +40,7 @@ def start(quiet_control_plane: ControlPlane, strimzi: Standins, tmp_path: Path) 
     strimzi.topics.start()
 
     def run(name: str = REPLICAS[0]) -> AbstractContextManager[OperatorProcess]:
-        return replica(quiet_control_plane, tmp_path, name, topic_patience_s=3.0, resync_s=2.0, lease_s=2.0)
+        return replica(quiet_control_plane, tmp_path, name, topic_patience_s=3.0, resync_s=2.0, lease_s=4.0)
 
     yield run
     strimzi.topics.delay_s = 0.2
