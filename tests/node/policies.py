@@ -2,7 +2,9 @@
 
 The CNI plug-ins of Debian enforce none. Of kube-router only its policy controller runs; pods' addresses and routes stay
 the plug-ins', services kube-proxy's. What the node itself sends to a pod passes whatever the policies say, so that the
-kubelet's probes do; a connection that a policy refuses is answered with an ICMP error, so that it fails at once.
+kubelet's probes do; a connection that a policy refuses is answered with an ICMP error, so that it fails at once. Ports
+are those behind a Service: a rule for DNS names the port that CoreDNS listens on, one for the API server that server's.
+A pod is open from its start until its address is known and the rules are made, some tenths of a second.
 What does not live here: the program (controlplane.binaries), and the policies (the charts).
 """
 
