@@ -192,6 +192,10 @@ make_images() {
   # Of each image a line with its reference and, last, its archive.
   sed -n 's#^.*  \(localhost/marketfeed/[a-z]*:[^ ]*\)  \(.*\)$#\1 \2#p' "$references.new" >"$references"
   rm -f "$references.new"
+  if [ "$(grep -c . "$references")" -ne "${#names[@]}" ]; then
+    echo "These were to be built: ${names[*]}; what was built is not among the lines above."
+    return 1
+  fi
   load_images
 }
 

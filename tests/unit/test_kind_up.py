@@ -305,6 +305,15 @@ def test_a_failure_in_the_middle_of_a_step_fails_the_step(laptop: Laptop) -> Non
     assert "2/10" in answer.stderr
 
 
+def test_images_that_were_not_built_fail_their_step(laptop: Laptop) -> None:
+    """A build that ends well and names no image stops the run there: the charts would fetch others."""
+    laptop.asked("builds-nothing")
+    answer = laptop.run()
+    assert answer.returncode == 1
+    assert "These were to be built: operator services analytics" in answer.stderr
+    assert releases(laptop)[-1] == "monitoring"
+
+
 def test_a_run_after_a_failure_goes_on(laptop: Laptop) -> None:
     """Once the cause is gone, a second run reaches the end on the same cluster."""
     laptop.asked("fails", "helm upgrade --install platform *")
