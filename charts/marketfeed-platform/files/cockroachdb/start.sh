@@ -18,7 +18,7 @@ fi
 
 cockroach start-single-node --certs-dir="$certificates" --store="$DATA/store" --listen-addr=0.0.0.0:26257 \
     --advertise-addr=localhost:26257 --http-addr=0.0.0.0:8080 --cache=128MiB --max-sql-memory=128MiB \
-    --logtostderr=INFO --log-dir= &
+    --logtostderr=INFO &
 server=$!
 trap 'kill -TERM "$server"' TERM INT
 
@@ -35,7 +35,7 @@ SQL
 for _ in {1..60}; do
     kill -0 "$server" 2>/dev/null || break
     if make_user; then
-        touch /tmp/ready
+        touch "${READY:-/tmp/ready}"
         break
     fi
     sleep 2

@@ -1,8 +1,8 @@
 """Ask every component that the environment names whether it answers, and say so in a line each; `helm test` runs this.
 
-ASK_<COMPONENT> says where: host:port of brokers and Redis, parameters of a database, a URL of all else. PASSWORD_<COMPONENT>
-is its password. Exit code 1 when one did not answer within TIMEOUT_S.
-"""
+ASK_<COMPONENT> says where: host:port of brokers and Redis, parameters of a database, a URL of all else.
+PASSWORD_<COMPONENT> is its password. Exit code 1 when one did not answer within TIMEOUT_S.
+"""  # noqa: INP001 - a script of the chart, not a module
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def ask_redis(where: str, password: str) -> None:
 def ask_http(where: str, password: str) -> None:
     """Get a page; urllib raises for any status from 400 on."""
     del password
-    with urllib.request.urlopen(where, timeout=_ANSWER_S) as answer:
+    with urllib.request.urlopen(where, timeout=_ANSWER_S) as answer:  # noqa: S310 - the chart's own URLs
         answer.read()
 
 
@@ -76,11 +76,11 @@ def answers(component: str, where: str, password: str, until: float) -> bool:
             _ASK.get(component, ask_http)(where, password)
         except _TROUBLE as error:
             if time.monotonic() >= until:
-                print(f"FAILED {component}: {error}".strip(), flush=True)
+                sys.stdout.write(f"FAILED {component}: {error}".strip() + "\n")
                 return False
             time.sleep(_PAUSE_S)
         else:
-            print(f"ok     {component}", flush=True)
+            sys.stdout.write(f"ok     {component}\n")
             return True
 
 
