@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -131,6 +132,8 @@ class Daemon:
                 say(line)
             said = len(lines)
             if found is not None:
+                if server is not None:
+                    threading.Thread(target=server.wait, daemon=True).start()  # collects it when it ends
                 return found
             if (server is not None and server.poll() is not None) or time.monotonic() > deadline:
                 if server is not None:

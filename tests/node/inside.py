@@ -44,6 +44,12 @@ _SHOWN = {
     "kernel/keys/root_maxkeys": "1000000",
     "kernel/keys/root_maxbytes": "25000000",
 }
+# Of this network namespace. A redirect would tell a pod that calls its own Service to send to itself.
+_OWN = {
+    "ipv4/ip_forward": "1",
+    "ipv4/conf/all/send_redirects": "0",
+    "ipv4/conf/default/send_redirects": "0",
+}
 _LOOK_EVERY_S = 1.0
 
 
@@ -96,7 +102,8 @@ def _machine(directory: Path) -> None:
         _show(Path("/proc/sys") / name, value)
     for command in ("link set lo up", f"address add {ADDRESS}/32 dev lo"):
         _call("ip", *command.split())
-    Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+    for name, value in _OWN.items():
+        (Path("/proc/sys/net") / name).write_text(value)
     socket.sethostname(NAME)
 
 
