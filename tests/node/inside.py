@@ -1,4 +1,4 @@
-"""What runs inside the node's namespaces: `python -m node.inside DIRECTORY PORT DOOR`, started by `unshare`.
+"""What runs inside the node's namespaces: `python -m node.inside DIRECTORY DOOR`, started by `unshare`.
 
 Process 1 of the namespaces collects orphans, and ends as soon as its standard input does: with it everything inside
 ends. Its child makes the machine that the servers find: an address, and a /run, /var/lib and /var/log of its own. It
@@ -23,9 +23,22 @@ from controlplane.plane import ControlPlane, Setting
 from controlplane.servers import Server
 from marketfeed.errors import MarketfeedError
 from marketfeed.local.files import write_atomically
-from node import certificates, cgroups, door, needs, programs
+from node import certificates, cgroups, door, needs, policies, programs
 from node.errors import NodeFailed
-from node.servers import ADDRESS, FILES, NAME, PODS, READY, RUN, SERVICES, Containerd, Kubelet, KubeProxy, Scheduler
+from node.servers import (
+    ADDRESS,
+    API_PORT,
+    FILES,
+    NAME,
+    PODS,
+    READY,
+    RUN,
+    SERVICES,
+    Containerd,
+    Kubelet,
+    KubeProxy,
+    Scheduler,
+)
 from node.servers import import_image as load
 
 # Who asks the API server from here, by the names that Kubernetes' own roles are bound to.
@@ -33,6 +46,7 @@ ACCOUNTS: Mapping[str, tuple[str, str]] = {
     "kubelet": (f"system:node:{NAME}", "system:nodes"),
     "kube-proxy": ("system:kube-proxy", "system:authenticated"),
     "kube-scheduler": ("system:kube-scheduler", "system:authenticated"),
+    "kube-router": (policies.USER, "system:authenticated"),
 }
 
 # The kubelet insists on these, which belong to the whole machine. It is shown the values that it wants to see.
@@ -51,14 +65,16 @@ _OWN = {
     "ipv4/conf/default/send_redirects": "0",
 }
 _LOOK_EVERY_S = 1.0
+_REGISTERED_S = 60.0
+_ASK_EVERY_S = 0.2
 
 
 def main(arguments: list[str]) -> int:
     """Be process 1: run the node in a child, collect whatever ends here, and end when the starting process does."""
-    directory, port, descriptor = Path(arguments[0]), int(arguments[1]), int(arguments[2])
+    directory, descriptor = Path(arguments[0]), int(arguments[1])
     child = os.fork()
     if child == 0:
-        os._exit(_run(directory, port, descriptor))
+        os._exit(_run(directory, descriptor))
     os.close(descriptor)
     threading.Thread(target=_end_with_stdin, daemon=True).start()
     while True:
@@ -73,10 +89,10 @@ def _end_with_stdin() -> None:
     os._exit(0)
 
 
-def _run(directory: Path, port: int, descriptor: int) -> int:
+def _run(directory: Path, descriptor: int) -> int:
     try:
         _machine(directory)
-        _serve(directory, port, socket.socket(fileno=descriptor))
+        _serve(directory, socket.socket(fileno=descriptor))
     except MarketfeedError as error:
         sys.stderr.write(f"{error}\n")
     except BaseException:  # noqa: BLE001 - the child never returns into process 1's code
@@ -115,10 +131,10 @@ def _show(file: Path, value: str) -> None:
         _mount("--bind", shown, file)
 
 
-def _serve(directory: Path, port: int, outer: socket.socket) -> None:
+def _serve(directory: Path, outer: socket.socket) -> None:
     """Start everything, say so, and return when a server has ended."""
     tokens = {name: secrets.token_urlsafe(24) for name in ACCOUNTS}
-    plane = ControlPlane(directory / "servers", setting=_setting(directory, port, tokens))
+    plane = ControlPlane(directory / "servers", setting=_setting(directory, tokens))
     certificates.make(plane.apiserver.certificates)
     own = programs.node()
     folder = plane.directory
@@ -128,6 +144,7 @@ def _serve(directory: Path, port: int, outer: socket.socket) -> None:
         Kubelet(folder / "kubelet", own.kubelet, cgroups.name(directory)),
         KubeProxy(folder / "kube-proxy", own.proxy),
     ]
+    enforcer = policies.Policies(folder / "kube-router", own.router, RUN / "kube-router.kubeconfig", NAME, SERVICES)
     with ExitStack() as stack:
         loading = _Loading(containerd, programs.images(), stack)
         say = _Steps()
@@ -136,24 +153,37 @@ def _serve(directory: Path, port: int, outer: socket.socket) -> None:
         for name, token in tokens.items():
             _write_access(plane, name, token)
         (RUN / "ca.crt").write_bytes(plane.ca_file.read_bytes())
-        door.open_door(outer, ("127.0.0.1", port))
+        door.open_door(outer, ("127.0.0.1", API_PORT))
         loading.join()
         say("containerd, with the images of its own")
         for agent in agents:
             stack.enter_context(agent)
         say("scheduler, kubelet and kube-proxy")
+        plane.kubectl("apply", "--server-side", f"--filename={policies.ACCESS}")
+        _await_node(plane)
+        stack.enter_context(enforcer)
+        say("network policies")
         print(READY, flush=True)  # noqa: T201 - the starting process waits for it
-        while plane.is_whole and all(each.running() for each in (containerd, *agents)):
+        while plane.is_whole and all(each.running() for each in (containerd, *agents, enforcer)):
             time.sleep(_LOOK_EVERY_S)
     raise NodeFailed(f"A server of the node ended; the logs are in {folder}")
 
 
-def _setting(directory: Path, port: int, tokens: Mapping[str, str]) -> Setting:
+def _await_node(plane: ControlPlane) -> None:
+    """Wait until the kubelet has registered the node; raises NodeFailed when it does not."""
+    deadline = time.monotonic() + _REGISTERED_S
+    while plane.kubectl("get", "node", NAME, check=False).returncode:
+        if time.monotonic() > deadline:
+            raise NodeFailed(f"The kubelet registered no node in {_REGISTERED_S:g} s; see {plane.directory}/kubelet")
+        time.sleep(_ASK_EVERY_S)
+
+
+def _setting(directory: Path, tokens: Mapping[str, str]) -> Setting:
     """Return what the control plane of a node has beyond one that stands alone."""
     folder = directory / "servers" / "apiserver" / "certificates"
     client = certificates.Pair.named(folder, "kubelet-client")
     return Setting(
-        port=port,
+        port=API_PORT,
         tokens={token: ACCOUNTS[name] for name, token in tokens.items()},
         apiserver={
             "bind-address": "0.0.0.0",  # in a network namespace with no way in but the door

@@ -20,6 +20,7 @@ PROGRAMS: Mapping[str, str] = {
     "ctr": "containerd",
     "containerd-shim-runc-v2": "containerd",
     "runc": "runc",
+    "ipset": "ipset",
     "iptables": "iptables",
     "conntrack": "conntrack",
     "busybox": "busybox-static",

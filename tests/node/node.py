@@ -20,6 +20,7 @@ from typing import Any, Self
 import yaml
 
 from controlplane.client import Client
+from marketfeed.local.files import write_atomically
 from marketfeed.local.ports import free_port
 from marketfeed.local.process import plain_environment
 from node import cgroups, door, needs, programs
@@ -54,13 +55,13 @@ class Node(Client):
     def __init__(self, directory: Path, say: Callable[[str], None] = quiet) -> None:
         self.directory = directory.absolute()
         self._servers = self.directory / "servers"
-        super().__init__(self._servers / "admin.kubeconfig", programs.kubectl())
+        super().__init__(self.directory / "admin.kubeconfig", programs.kubectl())
         self._say = say
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        """Where the API server answers, from the host and from the node alike."""
+        """Where the API server answers from the host: the door."""
         content = json.loads(self.kubeconfig.read_text())
         return str(content["clusters"][0]["cluster"]["server"])
 
@@ -210,7 +211,7 @@ class Node(Client):
             "--propagation=private",
         ]
         with door.listen(port) as listening, self._log.open("wb") as log:
-            inside = [sys.executable, "-m", "node.inside", self.directory, port, listening.fileno()]
+            inside = [sys.executable, "-m", "node.inside", self.directory, listening.fileno()]
             self._process = subprocess.Popen(
                 [*command, *map(str, inside)],
                 stdin=subprocess.PIPE,
@@ -221,8 +222,15 @@ class Node(Client):
                 start_new_session=True,
             )
         self._await(self._process, started + _START_TIMEOUT_S)
+        self._write_access(port)
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text()
         (self.directory / "pid").write_text(children.split()[0])
+
+    def _write_access(self, port: int) -> None:
+        """Write the administrator's access for the host: the one for the inside, by way of the door."""
+        content = json.loads((self._servers / "admin.kubeconfig").read_text())
+        content["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{port}"
+        write_atomically(self.kubeconfig, json.dumps(content, indent=1))
 
     def _await(self, process: subprocess.Popen[bytes], deadline: float) -> None:
         """Pass on what the inside says until it says that it is ready."""
@@ -294,8 +302,9 @@ class Node(Client):
 def clean(directory: Path) -> None:
     """Remove what a node that has ended left, in whichever way: its cgroups, and all of its folder but logs."""
     cgroups.remove(cgroups.name(directory))
-    (directory / "pid").unlink(missing_ok=True)
-    for name in ("var/lib", "volumes", "servers/etcd", "servers/kubectl-cache"):
+    for name in ("pid", "admin.kubeconfig"):
+        (directory / name).unlink(missing_ok=True)
+    for name in ("var/lib", "volumes", "kubectl-cache", "servers/etcd", "servers/helm"):
         shutil.rmtree(directory / name, ignore_errors=True)
 
 

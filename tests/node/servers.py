@@ -21,6 +21,7 @@ SOCKET = Path("/run/containerd/containerd.sock")
 READY = "ready"  # what the inside writes when all answer
 NAME = "marketfeed-node"
 ADDRESS = "10.77.0.1"
+API_PORT = 6443  # inside; what policies for the API server name everywhere
 PODS = "10.88.0.0/16"
 SERVICES = "10.96.0.0/16"
 
