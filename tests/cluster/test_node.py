@@ -29,7 +29,7 @@ pytestmark = [
 
 WAIT_S = 90.0
 IMAGE = "localhost/marketfeed/toolbox:1"
-APPLETS = ("sh", "httpd", "wget", "nslookup", "nc", "cat", "sleep", "touch", "rm", "echo", "id", "kill")
+APPLETS = ("sh", "httpd", "wget", "nslookup", "nc", "cat", "sleep", "timeout", "touch", "rm", "echo", "id", "kill")
 RESTRICTED = {
     "allowPrivilegeEscalation": False,
     "capabilities": {"drop": ["ALL"]},
@@ -232,6 +232,39 @@ def test_a_pod_that_asks_for_too_much_is_refused_where_a_namespace_is_restricted
     answer = own_node.kubectl("apply", f"--namespace={space}", "--filename=-", input=yaml.safe_dump(pod), check=False)
     assert answer.returncode
     assert "violates PodSecurity" in answer.stderr
+
+
+def test_a_network_policy_holds(own_node: Node, space: str) -> None:
+    """What no policy allows is refused, in and out; the usual rule for names, port 53 of any pod, lets them through."""
+    policy = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "web"},
+        "spec": {
+            "podSelector": {"matchLabels": {"app": "web"}},
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "friend"}}}], "ports": [{"port": 8080}]}],
+            "egress": [{"ports": [{"protocol": "UDP", "port": 53}], "to": [{"namespaceSelector": {}}]}],
+        },
+    }
+    _apply(own_node, policy, _service("web"), _web("web", "hello"), namespace=space)
+    _apply(own_node, *(_pod(name, "exec sleep 600") for name in ("friend", "stranger")), namespace=space)
+    for name in ("friend", "stranger"):
+        _await(own_node, space, name)
+    _await(own_node, space, "web", "jsonpath={.status.containerStatuses[0].started}=true")
+    _exec(own_node, space, "web", "touch", "/tmp/open")  # noqa: S108 - the container's own
+    _await(own_node, space, "web")
+
+    def answers(pod: str, url: str) -> bool:
+        command = ("exec", pod, f"--namespace={space}", "--", "timeout", "5", "wget", "-q", "-O-", url)
+        return own_node.kubectl(*command, check=False).returncode == 0
+
+    url = f"http://web.{space}/"
+    wait_until(lambda: not answers("stranger", url), WAIT_S, "the stranger to be refused", every_s=0.2)
+    wait_until(lambda: answers("friend", url), WAIT_S, "the friend to be let in", every_s=0.2)
+    assert not answers("web", "https://10.96.0.1/")
+    found = "kubernetes.default.svc.cluster.local"
+    assert "10.96.0.1\n" in _exec(own_node, space, "web", "nslookup", found)
 
 
 def test_what_was_asked_of_the_api_server_is_in_the_audit_log(own_node: Node) -> None:
