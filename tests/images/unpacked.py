@@ -18,7 +18,8 @@ USER = 65532
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
 _RUN_TIMEOUT_S = 120
-# A mount namespace of its own: the root read-only, an empty /tmp, the host's few devices, the processes of its own.
+# A mount namespace of its own: the root read-only, an empty /tmp, the host's few devices, the processes of its own,
+# and the one file that every container runtime writes.
 _CONFINED = """\
 set -eu
 mount --bind "$0" "$0"
@@ -27,6 +28,7 @@ mount -t tmpfs tmpfs "$0/dev"
 for device in null zero random urandom; do touch "$0/dev/$device"; mount --bind "/dev/$device" "$0/dev/$device"; done
 ln -s /proc/self/fd "$0/dev/fd"
 mount -t tmpfs -o mode=1777 tmpfs "$0/tmp"
+printf '127.0.0.1 localhost %s\n' "$(uname -n)" > "$0/etc/hosts"
 mount -o remount,bind,ro "$0"
 exec "$@"
 """
