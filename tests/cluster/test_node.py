@@ -407,6 +407,7 @@ def test_a_node_whose_server_ends_is_down_as_a_whole(tmp_path: Path) -> None:
         (kubelet,) = (each for each in _inside(node.init_pid) if _name(each) == "kubelet")
         os.kill(kubelet, signal.SIGKILL)
         wait_until(lambda: not node.is_whole, WAIT_S, "the node to end")
+        assert "kubelet ended, and the node with it" in node.last_words()
         with pytest.raises(NodeFailed, match="No node runs in"):
             node.load(_toolbox(tmp_path / "toolbox.tar"))
 

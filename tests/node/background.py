@@ -94,7 +94,7 @@ def serve(state: Path) -> None:
         while node.is_whole and not ended.wait(_LOOK_EVERY_S):
             pass
         if not ended.is_set():
-            raise NodeFailed(f"A server of the node ended; the logs are in {node.directory}")
+            raise NodeFailed(f"The node ended by itself; it said:\n{node.last_words()}")
 
 
 def _description(node: Node) -> Up:

@@ -15,7 +15,6 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
 
 from controlplane import kubeconfig
@@ -145,28 +144,29 @@ def _serve(directory: Path, outer: socket.socket) -> None:
         KubeProxy(folder / "kube-proxy", own.proxy),
     ]
     enforcer = policies.Policies(folder / "kube-router", own.router, RUN / "kube-router.kubeconfig", NAME, SERVICES)
-    with ExitStack() as stack:
-        loading = _Loading(containerd, programs.images(), stack)
-        say = _Steps()
-        stack.enter_context(plane)
-        say("API server and controller manager")
-        for name, token in tokens.items():
-            _write_access(plane, name, token)
-        (RUN / "ca.crt").write_bytes(plane.ca_file.read_bytes())
-        door.open_door(outer, ("127.0.0.1", API_PORT))
-        loading.join()
-        say("containerd, with the images of its own")
-        for agent in agents:
-            stack.enter_context(agent)
-        say("scheduler, kubelet and kube-proxy")
-        plane.kubectl("apply", "--server-side", f"--filename={policies.ACCESS}")
-        _await_node(plane)
-        stack.enter_context(enforcer)
-        say("network policies")
-        print(READY, flush=True)  # noqa: T201 - the starting process waits for it
-        while plane.is_whole and all(each.running() for each in (containerd, *agents, enforcer)):
-            time.sleep(_LOOK_EVERY_S)
-    raise NodeFailed(f"A server of the node ended; the logs are in {folder}")
+    # None is ever stopped: all end with process 1.
+    loading = _Loading(containerd, programs.images())
+    say = _Steps()
+    plane.start()
+    say("API server and controller manager")
+    for name, token in tokens.items():
+        _write_access(plane, name, token)
+    (RUN / "ca.crt").write_bytes(plane.ca_file.read_bytes())
+    door.open_door(outer, ("127.0.0.1", API_PORT))
+    loading.join()
+    say("containerd, with the images of its own")
+    for agent in agents:
+        agent.start()
+    say("scheduler, kubelet and kube-proxy")
+    plane.kubectl("apply", "--server-side", f"--filename={policies.ACCESS}")
+    _await_node(plane)
+    enforcer.start()
+    say("network policies")
+    print(READY, flush=True)  # noqa: T201 - the starting process waits for it
+    servers = [plane.etcd, plane.apiserver, plane.controller_manager, containerd, *agents, enforcer]
+    while not (ended := [each.name for each in servers if not each.running()]):
+        time.sleep(_LOOK_EVERY_S)
+    raise NodeFailed(f"{' and '.join(ended)} ended, and the node with it; the logs are in {folder}")
 
 
 def _await_node(plane: ControlPlane) -> None:
@@ -214,11 +214,10 @@ def _write_access(plane: ControlPlane, name: str, token: str) -> None:
 class _Loading:
     """containerd starts and takes the node's own images while the control plane starts."""
 
-    def __init__(self, containerd: Containerd, archives: list[Path], stack: ExitStack) -> None:
+    def __init__(self, containerd: Containerd, archives: list[Path]) -> None:
         self._containerd = containerd
         self._archives = archives
         self._error: BaseException | None = None
-        stack.callback(containerd.kill)
         self._thread = threading.Thread(target=self._load, daemon=True)
         self._thread.start()
 

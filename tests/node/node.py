@@ -190,6 +190,10 @@ class Node(Client):
         is_ours = str(self.directory) in Path(f"/proc/{pid}/cmdline").read_text().split("\0") if is_first else False
         return pid if is_ours else None
 
+    def last_words(self) -> str:
+        """Return what the inside said last: why the node ended by itself."""
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-_LOG_LINES:])
+
     def _first_process(self, container: str) -> int:
         for pid in cgroups.processes(cgroups.name(self.directory), container):
             inner = _status(pid).get("NSpid", "").split()
@@ -245,7 +249,7 @@ class Node(Client):
                     )
                 chunk = os.read(process.stdout.fileno(), 4096)
                 if not chunk:
-                    raise NodeFailed(f"The node did not start; it said:\n{self._last_words()}")
+                    raise NodeFailed(f"The node did not start; it said:\n{self.last_words()}")
                 *lines, said = (said + chunk).split(b"\n")
                 for line in lines:
                     if line.decode() == READY:
@@ -285,9 +289,6 @@ class Node(Client):
     @property
     def _log(self) -> Path:
         return self.directory / "node.log"
-
-    def _last_words(self) -> str:
-        return "\n".join(self._log.read_text(errors="replace").splitlines()[-_LOG_LINES:])
 
     def __enter__(self) -> Self:
         self.start()
