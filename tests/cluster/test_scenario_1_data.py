@@ -19,10 +19,10 @@ def test_the_example_feed_is_ready_and_healthy(stand: Stand, tell: Tell, watch: 
     releases = {one["name"]: one["status"] for one in json.loads(cluster.helm("ls", "--all-namespaces", "-o", "json"))}
     assert releases == {"platform": "deployed", "marketfeed": "deployed"}
     where = f"--namespace={FEED_NAMESPACE}"
-    cluster.kubectl("wait", where, "--for=condition=Ready", f"marketfeed/{FEED}", "--timeout=5m")
+    cluster.kubectl("wait", where, "--for=condition=Ready", f"marketfeed/{FEED}", "--timeout=5m", timeout_s=310)
     for component in ("ingestor", "consumer"):
         path = f"/api/v1/namespaces/{FEED_NAMESPACE}/services/{FEED}-{component}:http/proxy/health"
-        assert json.loads(cluster.raw(path))["status"] == "ok"
+        assert json.loads(cluster.raw(path))["status"] == "healthy"
     pods = [pod for place in ("kafka", "marketfeed", FEED_NAMESPACE) for pod in cluster.pods(place)]
     assert [pod["metadata"]["name"] for pod in pods if not is_ready(pod)] == []
     tell(Figures("the example feed answers", watch.seconds))

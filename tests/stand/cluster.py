@@ -43,9 +43,15 @@ class Cluster:
     kubectl_program: Path
     helm_program: Path
 
-    def kubectl(self, *arguments: str, input: str | None = None, check: bool = True) -> str:  # noqa: A002 - as subprocess
+    def kubectl(
+        self,
+        *arguments: str,
+        input: str | None = None,  # noqa: A002 - named as in subprocess
+        check: bool = True,
+        timeout_s: float = _KUBECTL_S,
+    ) -> str:
         """Run kubectl; return what it printed. Raises CommandFailed unless `check` is False."""
-        return self._run([*self._kubectl, *arguments], input, check=check).stdout
+        return self._run([*self._kubectl, *arguments], input, check=check, timeout_s=timeout_s).stdout
 
     def warnings(self, *arguments: str) -> str:
         """Run kubectl; return what the API server warned of. Raises CommandFailed."""

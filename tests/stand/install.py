@@ -28,7 +28,7 @@ _ROOT = Path(__file__).parents[2]
 _CHARTS = _ROOT / "charts"
 _VALUES = Path(__file__).with_name("values")
 _HELM_TIMEOUT = "5m"
-_FEED_TIMEOUT = "5m"
+_FEED_S = 300
 
 
 def namespace(name: str) -> Object:
@@ -72,7 +72,8 @@ def await_feed(cluster: Cluster) -> None:
         f"--namespace={FEED_NAMESPACE}",
         "--for=condition=Ready",
         f"marketfeed/{FEED}",
-        f"--timeout={_FEED_TIMEOUT}",
+        f"--timeout={_FEED_S}s",
+        timeout_s=_FEED_S + 10,
     )
 
 

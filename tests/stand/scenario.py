@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -36,6 +37,7 @@ SIMULATOR = "venue"
 SINK = "store"
 
 _STORED = "SELECT coalesce(sum(stored), 0) FROM ledger WHERE symbol = %(symbol)s OR %(symbol)s IS NULL"
+_RUN = secrets.token_hex(3)
 _FILES = Path(__file__).with_name("manifests")
 _REST_PORT = 8766
 _KIND = "marketfeeds.marketfeed.dev"
@@ -120,8 +122,8 @@ class ScenarioFeed:
 
     @property
     def topics(self) -> tuple[str, ...]:
-        """The feed's topics."""
-        return (f"{self.name}.trades", f"{self.name}.book", f"{self.name}.dlq")
+        """The feed's topics, of this run alone: what an interrupted one has left is not read again."""
+        return tuple(f"{self.name}-{_RUN}.{what}" for what in ("trades", "book", "dlq"))
 
     def document(self, **spec: Any) -> Object:
         """Return the MarketFeed; `spec` replaces parts of its spec."""
@@ -134,23 +136,38 @@ class ScenarioFeed:
         trades, book, dead = self.topics
         given["kafka"]["topics"]["names"] = {"trade": trades, "aggTrade": trades, "bookTicker": book}
         given["deadLetter"] = {"topic": dead}
-        given.update(copy.deepcopy({**self.spec, **spec}))
+        for name, value in copy.deepcopy({**self.spec, **spec}).items():
+            given[name] = {**given.get(name, {}), **value} if isinstance(value, dict) else value
         return found
 
     def begin(self, *, secret: bool = True) -> None:
         """Make the namespace, the venue, the database and the feed; nothing is waited for."""
-        cluster = self.stand.cluster
-        self.stand.make_namespace(self.namespace)
         if self.own_venue:
-            cluster.apply(*self._venue())
+            self.begin_venue()
+        else:
+            self.stand.make_namespace(self.namespace)
         self._make_database()
         if secret:
             self.make_secret()
         self.apply()
 
+    def begin_venue(self) -> None:
+        """Make the namespace and the venue alone."""
+        self.stand.make_namespace(self.namespace)
+        self.stand.cluster.apply(*self._venue())
+
+    def venue_pod(self) -> str:
+        """Return the name of the venue's pod, when it is ready."""
+
+        def pods() -> list[Object]:
+            return self.stand.cluster.pods(self.namespace, f"app.kubernetes.io/name={SIMULATOR}")
+
+        self.until(lambda: any(map(is_ready, pods())), READY_S, f"the venue of {self.name} to be ready")
+        return str(pods()[0]["metadata"]["name"])
+
     def make_secret(self) -> None:
         """Make the Secret that the sink reads."""
-        values = {"dsn": self.stand.dsn.replace(urlsplit(self.stand.dsn).path, f"/{self._database}")}
+        values = {"dsn": urlsplit(self.stand.dsn)._replace(path=f"/{self._database}").geturl()}
         metadata = {"name": SINK, "namespace": self.namespace}
         self.stand.cluster.apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": values})
 
