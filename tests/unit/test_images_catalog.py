@@ -10,6 +10,7 @@ import pytest
 from images import NAMES, base, builders, catalog, sbom, store
 from images.builders import BuildFailed, Order
 from marketfeed.errors import ConfigurationError
+from marketfeed_operator.render.analytics import SPARK_VERSION
 
 LOCKS = (
     "operator/requirements.lock",
@@ -94,8 +95,9 @@ def test_every_locked_package_has_its_sums(lock: str) -> None:
 
 
 def test_spark_is_in_its_own_image_alone() -> None:
-    """Half a gigabyte is installed where it is used."""
+    """Half a gigabyte is installed where it is used, in the version that the operator asks for."""
     assert {lock for lock in (*LOCKS, "requirements.lock") if "pyspark" in versions(lock)} == {LOCKS[2]}
+    assert versions(LOCKS[2])["pyspark"] == SPARK_VERSION
 
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.parent.name)

@@ -42,7 +42,7 @@ from marketfeed_operator.render.pods import (
     spread,
 )
 
-SPARK_VERSION = "4.0.0"
+SPARK_VERSION = "4.3.0"
 PROGRAM = "local:///opt/marketfeed/analytics.py"
 PORT = 8083
 SPARK_SETTINGS: Mapping[str, str] = {
