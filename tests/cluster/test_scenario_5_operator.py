@@ -49,6 +49,7 @@ def _ready_replicas(stand: Stand) -> int:
 def test_upgrade_and_rollback(stand: Stand, feeds: Feeds, tell: Tell, watch: Stopwatch, tmp_path: Path) -> None:
     """A new image tag replaces every pod of a feed, and a rollback does so again; nothing that flows is lost."""
     cluster, flow = stand.cluster, feeds.flow
+    feeds.end_disturbed()
     flow.wait("Ready")
     before = flow.prove("before", watch, nothing_missing=False)
     pods = flow.identities()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from stand import install
@@ -26,6 +27,7 @@ class Feeds:
 
     def __init__(self, stand: Stand) -> None:
         self.stand = stand
+        self.begun = datetime.now(UTC)
         self.flow = ScenarioFeed(stand, "flow", rate=100, venue_symbols=(*SYMBOLS, "SOLUSDT"))
         self.killed = ScenarioFeed(stand, "killed")
         self.frozen = ScenarioFeed(stand, "frozen", spec={"ingest": {"podTemplate": _QUICK_END}})
@@ -53,8 +55,15 @@ class Feeds:
 
     def begin(self) -> None:
         """Begin all of them."""
+        self.begun = datetime.now(UTC)
         for feed in self.all:
             feed.begin(secret=feed is not self.broken)
+
+    def end_disturbed(self) -> None:
+        """Delete the feeds of earlier scenarios, so that those that follow have the machine for themselves."""
+        for feed in (self.killed, self.frozen, self.mute, self.broken):
+            feed.delete()
+            feed.stop_venue()
 
     def topics(self) -> set[str]:
         """Return the names of the topics that the broker has, asked from a pod of a feed that runs."""

@@ -156,6 +156,13 @@ class ScenarioFeed:
         self.stand.make_namespace(self.namespace)
         self.stand.cluster.apply(*self._venue())
 
+    def stop_venue(self) -> None:
+        """End the venue; its truth goes with it."""
+        if self.own_venue:
+            self.stand.cluster.kubectl(
+                "delete", "deployment", SIMULATOR, f"--namespace={self.namespace}", "--wait=false"
+            )
+
     def venue_pod(self) -> str:
         """Return the name of the venue's pod, when it is ready."""
 
