@@ -8,6 +8,22 @@ from stand.scenario import Figures, ScenarioFeed, Stopwatch, Tell
 _GONE_S = 90.0
 
 
+def test_a_sink_that_is_taken_away_leaves_nothing(feeds: Feeds, tell: Tell, watch: Stopwatch) -> None:
+    """Its consumers, their Service and their disruption budget go, and the feed is ready without them."""
+    gone, cluster = feeds.gone, feeds.stand.cluster
+    (sink,) = gone.document()["spec"]["sinks"]
+    gone.patch(sinks=[{**sink, "replicas": 2}])
+    gone.wait("Ready")
+    kinds = "deployments,services,poddisruptionbudgets"
+    selector = f"marketfeed.dev/feed={gone.name},app.kubernetes.io/component=consumer"
+    found = cluster.items(kinds, gone.namespace, selector)
+    assert {one["kind"] for one in found} == {"Deployment", "Service", "PodDisruptionBudget"}
+    gone.patch(sinks=[])
+    gone.until(lambda: not cluster.items(kinds, gone.namespace, selector), _GONE_S, "all that the sink had to go")
+    gone.wait("Ready")
+    tell(Figures("a sink taken away", watch.seconds))
+
+
 def test_retain_keeps_topics_and_delete_removes_them(feeds: Feeds, tell: Tell, watch: Stopwatch) -> None:
     """With Retain the topics outlive the feed, and one that is made anew takes them over; with Delete they go too."""
     kept, gone = feeds.kept, feeds.gone
