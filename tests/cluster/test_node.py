@@ -19,6 +19,7 @@ import psutil
 import pytest
 import yaml
 
+import debian
 from helpers import gone, wait_until
 from node import Node, NodeFailed, archive, background, cgroups, missing, needs
 
@@ -323,7 +324,7 @@ def _mentions(process: psutil.Process, text: str) -> bool:
 
 
 def _output(*command: str) -> str:
-    found = [needs.on_path(command[0]), *command[1:]]
+    found = [debian.on_path(command[0]), *command[1:]]
     return subprocess.run(found, capture_output=True, text=True, check=True).stdout
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import debian
 from images import catalog
 from images.builders import Builder, BuildFailed, Order, find
 from marketfeed.local.components import build, cache_dir
@@ -90,7 +91,9 @@ def _build(builder: Builder, order: Order) -> None:
 
 def _make_root(folder: Path, codename: str) -> None:
     """Fill a build context: the root as an archive, with its Dockerfile."""
-    if os.geteuid() or not shutil.which("debootstrap"):
+    if debian.can_install():
+        debian.install(debian.lacking({"debootstrap": "debootstrap"}))
+    if os.geteuid() or not shutil.which("debootstrap", path=debian.PATH):
         raise BuildFailed(
             f"{USUAL} cannot be pulled, and a base of Debian's packages needs root and debootstrap: "
             f"`apt-get install debootstrap`, or set {VARIABLE} to an image with Python that can be had here"

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+import debian
 from marketfeed.errors import MarketfeedError
 from marketfeed.local.components import cache_dir, make_folder
 
@@ -133,8 +134,9 @@ def docker_build(order: Order) -> list[str]:
 
 
 def buildah_start(store: Path, driver: str) -> list[str]:
-    """Return the start of every command line of buildah."""
-    return ["buildah", f"--root={store}/root", f"--runroot={store}/run", f"--storage-driver={driver}"]
+    """Return the start of every command line of buildah; what it mounts is gone with it, even when it is killed."""
+    own_mounts = ["unshare", "--mount", "--propagation=private", "--"]
+    return [*own_mounts, "buildah", f"--root={store}/root", f"--runroot={store}/run", f"--storage-driver={driver}"]
 
 
 def buildah_build(start: Sequence[str], order: Order) -> list[str]:
@@ -158,9 +160,11 @@ def passed_on(environ: Mapping[str, str]) -> dict[str, str]:
 
 @functools.cache
 def find() -> Builder:
-    """Return this machine's builder; raises BuildFailed saying what to install."""
+    """Return this machine's builder, installed where it is missing and can be; else BuildFailed says what to do."""
     if shutil.which("docker") and _answers(["docker", "info"]):
         return Docker()
+    if debian.can_install():
+        debian.install(debian.lacking({"buildah": "buildah"}))
     if shutil.which("buildah") and os.geteuid() == 0:
         return Buildah(make_folder(cache_dir() / "buildah"))
     raise BuildFailed(
@@ -198,7 +202,7 @@ def _run(command: Sequence[str], log: Path, environ: Mapping[str, str] | None = 
         code = process.wait(_BUILD_TIMEOUT_S)
     if code:
         end = "\n".join(log.read_text(encoding="utf-8").splitlines()[-_TAIL_LINES:])
-        raise BuildFailed(f"`{' '.join(command[:1])}` failed with exit code {code}; the end of what it said:\n{end}")
+        raise BuildFailed(f"The build failed with exit code {code}; the end of what it said:\n{end}")
 
 
 def shown(line: str) -> str | None:

@@ -17,6 +17,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import debian
 from controlplane import kubeconfig
 from controlplane.plane import ControlPlane, Setting
 from controlplane.servers import Server
@@ -102,7 +103,7 @@ def _run(directory: Path, descriptor: int) -> int:
 
 def _machine(directory: Path) -> None:
     """Make this namespace the machine that a node is: mounts, files, an address."""
-    os.environ["PATH"] = needs.PATH
+    os.environ["PATH"] = debian.PATH
     _mount("--make-rshared", "/")
     _mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")
     for name in ("lib", "log"):

@@ -6,13 +6,10 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from node.errors import NodeFailed
-
-PATH = f"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:{os.environ.get('PATH', '')}"
+import debian
 
 # Program → the Debian package that has it.
 PROGRAMS: Mapping[str, str] = {
@@ -36,7 +33,6 @@ CNI_FOLDERS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"), Path("/usr/libexec/cn
 HIDDEN = (Path("/run"), Path("/var/run"), Path("/var/lib"), Path("/var/log"))  # the node has its own
 
 _NAMESPACES = ("mnt", "net", "pid", "ipc", "uts")
-_INSTALL_TIMEOUT_S = 900
 
 
 def missing() -> str | None:
@@ -48,33 +44,19 @@ def missing() -> str | None:
     if not _namespaces_allowed():
         return "This machine allows no namespaces (`unshare --mount --net --pid --fork true` fails): use `make kind`."
     packages = missing_packages()
-    if packages and not shutil.which("apt-get", path=PATH):
-        return f"Not installed: {_listed(packages)} (Debian's names), and there is no apt-get to install them."
+    if packages and not debian.can_install():
+        return f"Not installed: {debian.listed(packages)} (Debian's names), and there is no apt-get to install them."
     return None
 
 
 def missing_packages() -> list[str]:
     """Return the Debian packages that are not there, by what they would bring."""
-    found = {package for program, package in PROGRAMS.items() if not shutil.which(program, path=PATH)}
-    if not _has_cni():
-        found.add(CNI_PACKAGE)
-    return sorted(found)
+    return sorted({*debian.lacking(PROGRAMS), *(() if _has_cni() else (CNI_PACKAGE,))})
 
 
 def install() -> None:
-    """Install the packages that are missing; raises NodeFailed with apt-get's words."""
-    packages = missing_packages()
-    if not packages:
-        return
-    sys.stderr.write(f"Installing {_listed(packages)} ... ")
-    sys.stderr.flush()
-    started = time.monotonic()
-    if _apt("install", "--yes", "--no-install-recommends", *packages).returncode:
-        _apt("update")
-        answer = _apt("install", "--yes", "--no-install-recommends", *packages)
-        if answer.returncode:
-            raise NodeFailed(f"apt-get could not install {_listed(packages)}: {answer.stderr.strip()[-1000:]}")
-    sys.stderr.write(f"{time.monotonic() - started:.0f} s\n")
+    """Install the packages that are missing; raises debian.NotInstalled with apt-get's words."""
+    debian.install(missing_packages())
 
 
 def hidden(paths: Mapping[str, Path]) -> str | None:
@@ -93,12 +75,7 @@ def cni_folder() -> Path:
 
 def busybox() -> Path:
     """Return the statically linked busybox."""
-    return Path(shutil.which("busybox", path=PATH) or "/bin/busybox").resolve()
-
-
-def on_path(name: str) -> str:
-    """Return where a program of the machine is; the name itself when it is missing."""
-    return shutil.which(name, path=PATH) or name
+    return Path(shutil.which("busybox", path=debian.PATH) or "/bin/busybox").resolve()
 
 
 def _has_cni() -> bool:
@@ -110,23 +87,9 @@ def _all_in(folder: Path) -> bool:
 
 
 def _namespaces_allowed() -> bool:
-    if not all(Path("/proc/self/ns", each).exists() for each in _NAMESPACES) or not shutil.which("unshare", path=PATH):
+    if not all(Path("/proc/self/ns", each).exists() for each in _NAMESPACES) or not shutil.which(
+        "unshare", path=debian.PATH
+    ):
         return False
     command = ["unshare", "--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "--mount-proc", "true"]
     return subprocess.run(command, capture_output=True, timeout=30, check=False).returncode == 0
-
-
-def _apt(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [on_path("apt-get"), "--quiet", *arguments],
-        env={**os.environ, "PATH": PATH, "DEBIAN_FRONTEND": "noninteractive"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=_INSTALL_TIMEOUT_S,
-        check=False,
-    )
-
-
-def _listed(packages: list[str]) -> str:
-    return ", ".join(packages)

@@ -19,6 +19,7 @@ from typing import Any, Self
 
 import yaml
 
+import debian
 from controlplane.client import Client
 from marketfeed.local.files import write_atomically
 from marketfeed.local.ports import free_port
@@ -156,7 +157,7 @@ class Node(Client):
         """Run a program of this machine in the node's namespaces, as root; the caller looks at the return code."""
         return subprocess.run(
             [
-                needs.on_path("nsenter"),
+                debian.on_path("nsenter"),
                 f"--target={self.init_pid}",
                 "--net",
                 "--mount",
@@ -168,7 +169,7 @@ class Node(Client):
             stdin=stdin,
             capture_output=True,
             text=True,
-            env={**plain_environment(), "PATH": needs.PATH},
+            env={**plain_environment(), "PATH": debian.PATH},
             timeout=_LOAD_TIMEOUT_S,
             check=False,
         )
@@ -207,7 +208,7 @@ class Node(Client):
         port = free_port()
         cgroups.create(cgroups.name(self.directory))
         command = [
-            needs.on_path("unshare"),
+            debian.on_path("unshare"),
             *_NAMESPACES,
             "--fork",
             "--kill-child",
@@ -221,7 +222,7 @@ class Node(Client):
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env={**os.environ, "PATH": needs.PATH, "PYTHONPATH": str(_TESTS)},
+                env={**os.environ, "PATH": debian.PATH, "PYTHONPATH": str(_TESTS)},
                 pass_fds=[listening.fileno()],
                 start_new_session=True,
             )

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
+import debian
 from controlplane.servers import Server, get
 from marketfeed.local.process import plain_environment
-from node import needs
 from node.errors import NodeFailed
 
 FILES = Path(__file__).with_name("files")
@@ -107,7 +107,7 @@ class Scheduler(Server):
 def ctr(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run containerd's own client on the images and containers that Kubernetes sees; inside the node."""
     return subprocess.run(
-        [needs.on_path("ctr"), f"--address={SOCKET}", "--namespace=k8s.io", *arguments],
+        [debian.on_path("ctr"), f"--address={SOCKET}", "--namespace=k8s.io", *arguments],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

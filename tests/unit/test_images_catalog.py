@@ -130,7 +130,7 @@ def test_both_builders_get_the_same_order(tool: str) -> None:
     """Target, base, name and the borrowed authorities are in either command line, the context last."""
     start = builders.buildah_start(Path("/store"), "vfs")
     command = builders.docker_build(ORDER) if tool == "docker" else builders.buildah_build(start, ORDER)
-    assert command[0] == tool
+    assert tool in command[:5]
     assert command[-1] == "/source"
     assert {
         "--target=services",

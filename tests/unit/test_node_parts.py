@@ -12,6 +12,7 @@ from typing import IO
 import pytest
 import yaml
 
+import debian
 from node import archive, background, cgroups, door, needs, programs, servers
 from node.__main__ import usage
 from node.errors import NodeFailed
@@ -160,7 +161,7 @@ def test_without_root_a_node_is_refused_in_a_sentence(monkeypatch: pytest.Monkey
 
 def test_missing_programs_are_named_by_their_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever has no apt-get knows what to install; each package is named once."""
-    monkeypatch.setattr(needs, "PATH", str(tmp_path))
+    monkeypatch.setattr(debian, "PATH", str(tmp_path))
     monkeypatch.setattr(needs, "CNI_FOLDERS", (tmp_path,))
     packages = needs.missing_packages()
     assert packages == sorted({*needs.PROGRAMS.values(), needs.CNI_PACKAGE})
