@@ -18,8 +18,7 @@ from pathlib import Path
 
 import click
 
-from marketfeed import durations
-from marketfeed.service_command import ServiceCommand
+from marketfeed.service_command import ServiceCommand, seconds
 from marketfeed_operator import deletion, resync
 from marketfeed_operator.api.cluster import Cluster
 from marketfeed_operator.api.errors import ApiError, Conflict, NotFound, NotServed, Unanswered
@@ -143,14 +142,6 @@ class Settling:
             return None
 
 
-def _seconds(_context: click.Context, _parameter: click.Parameter, text: str) -> float:
-    """Read a length of time; return it in s."""
-    try:
-        return durations.parse_ms(text) / 1000
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
-
-
 @click.command(
     "settle", cls=ServiceCommand, settings=OperatorSettings, short_help="Finish deletions before the operator goes."
 )
@@ -159,7 +150,7 @@ def _seconds(_context: click.Context, _parameter: click.Parameter, text: str) ->
     "timeout_s",
     default="60s",
     show_default=True,
-    callback=_seconds,
+    callback=seconds,
     help="How long Strimzi may take to let go of topics in all.",
 )
 @click.option(

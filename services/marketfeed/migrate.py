@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import os
 import re
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib import resources
+from itertools import count
 from pathlib import Path
 
 import click
@@ -19,8 +22,9 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812 - it is a class, 
 
 from marketfeed import sql
 from marketfeed.database import connect, dsn_from, primary_message
-from marketfeed.errors import ConfigurationError, MarketfeedError
+from marketfeed.errors import ConfigurationError, MarketfeedError, Unavailable
 from marketfeed.logs import logger
+from marketfeed.service_command import seconds
 from marketfeed.settings import ConsumerSettings
 
 TIMESCALEDB = "timescaledb"
@@ -30,6 +34,7 @@ POSTGRESQL = "postgresql"
 _BY_EVENT_TIME = {TIMESCALEDB: "", POSTGRESQL: "PARTITION BY RANGE (event_time)"}
 
 _FILE = re.compile(r"(?P<number>\d{4})_(?P<name>[a-z_]+)(?:\.(?P<dialect>[a-z]+))?\.sql")
+_TRY_EVERY_S = 0.5
 _LOCK = 5_306_120_412_904_977_221  # any number will do, as long as it is the same in every process
 
 _log = logger("migrate")
@@ -83,6 +88,27 @@ def migrate(dsn: str) -> Outcome:
         raise MarketfeedError(f"the schema cannot be brought up to date: {primary_message(error)}") from error
     finally:
         connection.close()
+
+
+def migrate_when_there(
+    dsn: str, wait_s: float, *, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+) -> Outcome:
+    """Do the same once the database can be reached, which may take it `wait_s`: it is often started at the same time.
+
+    Raises as `migrate` does, Unavailable when the time is up.
+    """
+    deadline = clock() + wait_s
+    for attempt in count():
+        try:
+            return migrate(dsn)
+        except Unavailable as error:
+            left_s = deadline - clock()
+            if left_s <= 0:
+                raise
+            if attempt == 0:
+                _log.warning("waiting_for_database", reason=str(error), at_most_s=wait_s)
+            sleep(min(_TRY_EVERY_S, left_s))
+    raise AssertionError  # count() never ends
 
 
 def _apply(cursor: Cursor) -> Outcome:
@@ -139,16 +165,24 @@ def ask_dialect(cursor: Cursor) -> str:
 
 
 @click.command("migrate")
-def command() -> None:
+@click.option(
+    "--wait",
+    "wait_s",
+    default="20s",
+    show_default=True,
+    callback=seconds,
+    help="How long the database may be out of reach, as one that is being started.",
+)
+def command(wait_s: float) -> None:
     """Bring the database's schema up to date.
 
     The database is named by MARKETFEED_DSN, or by a file that MARKETFEED_DSN_FILE names. Exits 0 when the schema is
-    up to date, 1 when the database cannot be reached or refuses, 2 when the configuration is wrong.
+    up to date, 1 when the database cannot be reached in time or refuses, 2 when the configuration is wrong.
     """
     dsn = dsn_from(os.environ, lambda path: Path(path).read_text("utf-8"))
     if dsn is None:
         raise ConfigurationError(f"{ConsumerSettings.variable('dsn')} is not set: it names the database")
-    outcome = migrate(dsn)
+    outcome = migrate_when_there(dsn, wait_s)
     for name in outcome.applied:
         click.echo(f"applied {name}")
     click.echo(f"schema up to date ({outcome.dialect})")

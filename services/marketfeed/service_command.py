@@ -1,4 +1,4 @@
-"""A service's command line: no options, but a --help that lists the environment variables which set it."""
+"""What command lines share: a --help that lists the environment variables which set a service, and lengths of time."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from marketfeed import durations
 from marketfeed.settings import Settings
 
 
@@ -21,3 +22,11 @@ class ServiceCommand(click.Command):
         super().format_epilog(ctx, formatter)
         with formatter.section("Environment"):
             formatter.write_dl(list(self._settings.describe()))
+
+
+def seconds(_context: click.Context, _parameter: click.Parameter, text: str) -> float:
+    """Read an option that is a length of time, as `45s`; return it in s. For click's `callback`."""
+    try:
+        return durations.parse_ms(text) / 1000
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None

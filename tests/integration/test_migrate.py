@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import date
+from itertools import count
 from typing import Any
 
 import psycopg2
 import pytest
 from click.testing import CliRunner
+from psycopg2.extensions import make_dsn, parse_dsn
 
-from marketfeed.errors import ConfigurationError
-from marketfeed.migrate import POSTGRESQL, TIMESCALEDB, ask_dialect, command, migrate, migrations
+from marketfeed.errors import ConfigurationError, Unavailable
+from marketfeed.migrate import POSTGRESQL, TIMESCALEDB, ask_dialect, command, migrate, migrate_when_there, migrations
 from marketfeed.settings import Secret
 
 pytestmark = pytest.mark.postgres
@@ -123,3 +125,33 @@ def test_the_command(database: Secret) -> None:
     second = CliRunner().invoke(command, env=environment, catch_exceptions=False)
     assert first.output == "applied 0001_tables\napplied 0002_days\nschema up to date (postgresql)\n"
     assert second.output == "schema up to date (postgresql)\n"
+
+
+def test_a_database_that_comes_later_is_waited_for(database: Secret) -> None:
+    """A step of the schema runs as soon as the database can be reached, within the time that it is given."""
+    later = f"{parse_dsn(database)['dbname']}_later"
+    dsn = make_dsn(database, dbname=later)
+
+    def create(_: float) -> None:
+        with closing(psycopg2.connect(database)) as connection:
+            connection.autocommit = True
+            connection.cursor().execute(f"CREATE DATABASE {later}")
+
+    try:
+        assert migrate_when_there(dsn, 30.0, sleep=create).applied
+    finally:
+        with closing(psycopg2.connect(database)) as connection:
+            connection.autocommit = True
+            connection.cursor().execute(f"DROP DATABASE IF EXISTS {later}")
+
+
+def test_a_database_that_does_not_come_is_given_up(database: Secret) -> None:
+    """When the time is up it is told why, and a wrong DSN is not waited for at all."""
+    clock = count(0.0, 10.0)
+    slept: list[float] = []
+    with pytest.raises(Unavailable, match="no_such"):
+        migrate_when_there(make_dsn(database, dbname="no_such"), 25.0, clock=lambda: next(clock), sleep=slept.append)
+    assert slept == [0.5, 0.5]
+    with pytest.raises(ConfigurationError):
+        migrate_when_there("postgresql://user:p@ss@host/x", 25.0, sleep=slept.append)
+    assert len(slept) == 2
