@@ -72,6 +72,7 @@ check: setup ## Lint, format, types, architecture
 	@$(BIN)/ruff format --check --quiet
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/shellcheck --external-sources $$(git grep -lE '^#!.*sh$$' -- ':!*.py')
 
 bench: setup ## Measure: each line is JSON with a ratio within this run and its target (BENCH="store --rounds 3")
 	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(BENCH)

@@ -404,16 +404,6 @@ def test_help_needs_no_docker(laptop: Laptop, script: str) -> None:
     assert laptop.run(script, "--force").returncode == 2
 
 
-def test_the_scripts_are_clean() -> None:
-    """Shellcheck finds nothing in the scripts, where it is installed."""
-    shellcheck = shutil.which("shellcheck")
-    if shellcheck is None:
-        pytest.skip("shellcheck is not installed")
-    scripts = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "manifests" / "kind").glob("*.sh"))
-    found = subprocess.run([shellcheck, "-x", *scripts], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (found.stdout, found.returncode) == ("", 0)
-
-
 def test_the_values_are_plain_yaml() -> None:
     """Every settings file is a mapping, and names no image: images come from where the charts take them."""
     for path in (ROOT / "manifests" / "kind").glob("values-*.yaml"):
