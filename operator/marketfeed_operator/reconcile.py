@@ -18,7 +18,7 @@ from marketfeed.exchanges import venue
 from marketfeed.logs import logger
 from marketfeed_operator import changes, deletion, diff, handover, spark, status, waking
 from marketfeed_operator.api.cluster import Cluster
-from marketfeed_operator.api.errors import Conflict, Forbidden, Invalid, NotFound
+from marketfeed_operator.api.errors import Conflict, Forbidden, Invalid, NotFound, Terminating
 from marketfeed_operator.direct import Topics
 from marketfeed_operator.metrics import OperatorMetrics
 from marketfeed_operator.models import MarketFeed
@@ -224,6 +224,8 @@ class _Pass:
             made = await cluster.apply(
                 write.manifest, kind_of(write.manifest), manager=write.manager, force=write.force
             )
+        except Terminating:
+            raise  # every other object would be refused alike, and the feed goes with its namespace
         except (Conflict, Forbidden, Invalid, NotFound) as error:
             if isinstance(error, Conflict) and (isinstance(write, diff.Delete) or write.force or not known):
                 raise  # somebody wrote at the same moment: the same again, soon

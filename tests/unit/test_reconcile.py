@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fake_cluster import Call, FakeCluster, unanswered
-from marketfeed_operator.api.errors import ApiError, Conflict, Forbidden, Invalid
+from marketfeed_operator.api.errors import ApiError, Conflict, Forbidden, Invalid, Terminating
 from marketfeed_operator.objects import KAFKA_TOPIC_V1, KINDS, Key, Manifest, key_of
 from marketfeed_operator.observed import Sample
 from marketfeed_operator.reconcile import Again, let_go, reconcile
@@ -130,8 +130,12 @@ def test_what_is_refused_for_good_is_told_and_does_not_stop_the_rest() -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [unanswered(), Conflict(409, "Conflict", "the object has been modified")],
-    ids=["no answer", "somebody wrote too"],
+    [
+        unanswered(),
+        Conflict(409, "Conflict", "the object has been modified"),
+        Terminating(403, "Forbidden", "unable to create new content in namespace md because it is being terminated"),
+    ],
+    ids=["no answer", "somebody wrote too", "the namespace goes"],
 )
 def test_what_may_go_better_soon_ends_the_pass(error: ApiError) -> None:
     """Nothing after it is written, no status claims anything; the next pass does what is left."""
