@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import restricted
-from stand import Stand, install, rights
+import rights
+from stand import Stand, accounts, install
 from stand.feeds import Feeds
 from stand.scenario import Figures, Stopwatch, Tell
 
@@ -30,10 +31,10 @@ def test_every_pod_passes_the_restricted_profile(stand: Stand, feeds: Feeds, tel
 def test_the_operator_asks_for_just_what_it_may(stand: Stand, feeds: Feeds, tell: Tell, watch: Stopwatch) -> None:
     """Nothing it asked was forbidden, and of the rights it has each was used, or is named with the reason it is not."""
     # Before the feeds began, namespaces of an earlier run may have been deleted: one that goes takes nothing new.
-    account = rights.account(stand.cluster, install.OPERATOR_NAMESPACE)
-    asked = rights.requests(stand.audit_log, account)
+    account = accounts.account(stand.cluster, install.OPERATOR_NAMESPACE)
+    asked = accounts.requests(stand.audit_log, account)
     assert asked, f"{account} asked nothing"
     assert rights.denied(item for item in asked if item.at >= feeds.begun) == []
-    idle = rights.allowed(stand.cluster, account) - rights.used(asked) - set(rights.UNSEEN)
+    idle = accounts.allowed(stand.cluster, account) - rights.used(asked) - set(accounts.UNSEEN)
     assert sorted(idle) == []
     tell(Figures(f"permissions: {len(asked)} requests, none forbidden", watch.seconds))

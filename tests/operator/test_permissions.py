@@ -7,24 +7,20 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from controlplane import ControlPlane, audit
+from controlplane import ControlPlane
 from helpers import wait_until
 from marketfeed_operator import rbac
 from marketfeed_operator.render.access import ANALYTICS_RULES
 from operators import NAMESPACE, Feeds
 from replicas import KAFKA, LATE_S, REPLICAS, apply_all, replica, settle, user
+from rights import denied, of_rules, used
 from standins.runner import Standins
 from tenants import Tenant
 
-Right = tuple[str, str, str]
-"""API group, resource, verb."""
-
 BEFORE, AFTER = ("BTCUSDT", "ETHUSDT"), ("BTCUSDT", "ETHUSDT", "SOLUSDT", "BNBUSDT")
-_FORBIDDEN, _CREATED = 403, 201
 
 
 @pytest.fixture(scope="module")
@@ -34,40 +30,13 @@ def standins(quiet_control_plane: ControlPlane) -> Iterator[Standins]:
         yield running
 
 
-def _rights(rules: list[dict[str, Any]]) -> set[Right]:
-    """Return what rules allow, one by one."""
-    return {
-        (group, resource, verb)
-        for rule in rules
-        for group in rule["apiGroups"]
-        for resource in rule["resources"]
-        for verb in rule["verbs"]
-    }
-
-
 _UNSEEN = {
     # Nobody may hand out what he does not have: these are for the streaming job's driver.
-    *_rights(list(ANALYTICS_RULES)),
+    *of_rules(ANALYTICS_RULES),
     # A feed has one as long as it lives; one that an earlier version named otherwise must be taken away.
     ("monitoring.coreos.com", "podmonitors", "delete"),
 }
 """Rights that no request of a feed's life shows."""
-
-
-def _used(requests: list[audit.Request]) -> set[Right]:
-    """Return what requests needed; a server-side apply that makes the object needs the right to create it too."""
-    found = set()
-    for item in requests:
-        group = item.uri.split("/")[2] if item.uri.startswith("/apis/") else ""
-        if item.resource and item.code != _FORBIDDEN:
-            found.add((group, item.resource, item.verb))
-            if item.verb == "patch" and item.code == _CREATED:
-                found.add((group, item.resource, "create"))
-    return found
-
-
-def _denied(requests: list[audit.Request]) -> list[str]:
-    return [f"{item.verb} {item.uri}" for item in requests if item.code == _FORBIDDEN]
 
 
 def test_a_feeds_life_needs_every_right_and_no_other(
@@ -98,9 +67,9 @@ def test_a_feeds_life_needs_every_right_and_no_other(
     # Other tests' namespaces that are being deleted take nothing new, whoever asks.
     near = {feeds.namespace, KAFKA, NAMESPACE, ""}
     requests = [item for item in quiet_control_plane.requests(user(REPLICAS[0]), begun) if item.namespace in near]
-    assert _denied(requests) == []
-    allowed = _rights([*rbac.feed_rules(), *rbac.cluster_rules(), *rbac.lease_rules()])
-    assert sorted(allowed - _used(requests) - _UNSEEN) == []
+    assert denied(requests) == []
+    allowed = of_rules([*rbac.feed_rules(), *rbac.cluster_rules(), *rbac.lease_rules()])
+    assert sorted(allowed - used(requests) - _UNSEEN) == []
 
 
 def _topics(feeds: Feeds) -> list[str]:
@@ -131,7 +100,7 @@ def test_an_operator_of_one_namespace_needs_no_other(tenants: tuple[Tenant, Tena
         here.feeds.kubectl("delete", "marketfeed", "spot")
         wait_until(lambda: not here.topics(), LATE_S, "the topics to go", every_s=0.3)
     requests = here.plane.requests(here.user)
-    assert _denied(requests) == []
+    assert denied(requests) == []
     elsewhere = {item.uri for item in requests if item.resource and item.namespace not in (here.namespace, KAFKA)}
     assert elsewhere == set()
     assert {item.resource for item in requests if item.namespace == KAFKA} == {"kafkatopics"}

@@ -8,10 +8,10 @@ import tarfile
 from datetime import UTC, datetime
 from pathlib import Path
 
+import rights
 from controlplane.audit import Request
 from marketfeed.events import Grade
 from marketfeed.proof import GapFound
-from stand import rights
 from stand.archives import retagged
 from stand.install import operator_images, platform_images
 from stand.scenario import Figures, Held, ids_of

@@ -1,11 +1,11 @@
-"""What an account may do, as the cluster's roles say, and what it did, as the audit log says.
+"""What an account of a cluster may do, as its roles say, and what it did, as the audit log says.
 
-What does not live here: reading the log's lines (controlplane.audit).
+What does not live here: reading the log's lines (controlplane.audit) and comparing the two (rights).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from controlplane import audit
@@ -20,24 +20,10 @@ from marketfeed_operator.objects import (
 )
 from marketfeed_operator.rbac import rule
 from marketfeed_operator.render.access import ANALYTICS_RULES
+from rights import Right, of_rules
 from stand.cluster import Cluster, Object
 
-Right = tuple[str, str, str]
-"""API group, resource, verb."""
-
-_FORBIDDEN, _CREATED = 403, 201
 _ALL = ("get", "list", "watch", "create", "patch", "delete")
-
-
-def of_rules(rules: Iterable[Mapping[str, Sequence[str]]]) -> set[Right]:
-    """Return what rules allow, one by one."""
-    return {
-        (group, resource, verb)
-        for each in rules
-        for group in each.get("apiGroups", ())
-        for resource in each.get("resources", ())
-        for verb in each["verbs"]
-    }
 
 
 def _of(kinds: Iterable[Kind], verbs: tuple[str, ...], why: str) -> dict[Right, str]:
@@ -65,23 +51,6 @@ def requests(log: Path, user: str) -> list[audit.Request]:
     """Return what a user asked, the oldest first."""
     with log.open() as lines:
         return [request for request in audit.requests(lines) if request.user == user]
-
-
-def denied(asked: Iterable[audit.Request]) -> list[str]:
-    """Return what was forbidden."""
-    return [f"{item.verb} {item.uri}" for item in asked if item.code == _FORBIDDEN]
-
-
-def used(asked: Iterable[audit.Request]) -> set[Right]:
-    """Return what requests needed; a server-side apply that makes the object needs the right to create it too."""
-    found = set()
-    for item in asked:
-        group = item.uri.split("/")[2] if item.uri.startswith("/apis/") else ""
-        if item.resource and item.code != _FORBIDDEN:
-            found.add((group, item.resource, item.verb))
-            if item.verb == "patch" and item.code == _CREATED:
-                found.add((group, item.resource, "create"))
-    return found
 
 
 def allowed(cluster: Cluster, user: str) -> set[Right]:
