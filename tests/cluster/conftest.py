@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import pytest
 
+import images
 import stand as stands
-from stand.background import Stand, missing
+from images import catalog
+from marketfeed.errors import MarketfeedError
+from stand.background import Stand, missing, provide
 from stand.feeds import Feeds
 from stand.scenario import Stopwatch, Tell
 
@@ -30,6 +34,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(item.path).name.startswith("test_scenario"):
             item.add_marker(pytest.mark.timeout(_WHOLE_S))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Build what is missing before the first test, whose time limit is shorter than a build, and let its progress show.
+
+    What fails here fails again, with its sentence, in the fixture that needs it.
+    """
+    wanted = any(Path(__file__).parent in item.path.parents for item in session.items)
+    if not wanted or session.config.option.collectonly or missing() is not None:
+        return
+    with _shown(session.config), suppress(MarketfeedError):
+        provide()
+        for name in catalog.OURS:
+            images.provide(name)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -72,12 +90,19 @@ def stand(pytestconfig: pytest.Config) -> Iterator[Stand]:
         stands.down()
 
 
-def _teller(config: pytest.Config) -> Callable[[str], None]:
-    """Return what shows progress while tests run, past pytest's capture."""
+def _shown(config: pytest.Config) -> AbstractContextManager[None]:
+    """Let what is written reach a person, past pytest's capture."""
     capture = config.pluginmanager.getplugin("capturemanager")
+    assert capture is not None
+    shown: AbstractContextManager[None] = capture.global_and_fixture_disabled()
+    return shown
+
+
+def _teller(config: pytest.Config) -> Callable[[str], None]:
+    """Return what shows progress while tests run."""
 
     def tell(line: str) -> None:
-        with capture.global_and_fixture_disabled():
+        with _shown(config):
             print(line, flush=True)  # noqa: T201 - progress for a person, minutes long
 
     return tell

@@ -68,11 +68,16 @@ def up(state: Path, say: Callable[[str], None] = quiet) -> Up:
         found = find(state)
         if found:
             return found
-        needs.install()
-        programs.kubectl()
-        programs.helm()
-        programs.images()
+        provide()
         return Up(**_daemon(state).start(say))
+
+
+def provide() -> None:
+    """Install and build what a node and its users need, as far as it is missing; raises MarketfeedError."""
+    needs.install()
+    programs.kubectl()
+    programs.helm()
+    programs.images()
 
 
 def down(state: Path) -> bool:

@@ -78,6 +78,13 @@ class Stand:
         self.up.node.load(archive)
 
 
+def provide() -> None:
+    """Install and build all that a stand is made of, as far as it is missing; raises MarketfeedError."""
+    background.provide()
+    for name in install.IMAGES:
+        images.provide(name)
+
+
 def find() -> Stand | None:
     """Return the stand whose node runs here, None when there is none; it may not be furnished to its end."""
     state = background.state_dir()
