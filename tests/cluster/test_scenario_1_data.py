@@ -7,7 +7,7 @@ import json
 from stand import Stand
 from stand.cluster import is_ready
 from stand.feeds import Feeds
-from stand.install import FEED, FEED_NAMESPACE
+from stand.install import FEED, FEED_NAMESPACE, OPERATOR_NAMESPACE, PLATFORM_NAMESPACE
 from stand.scenario import Figures, Stopwatch, Tell
 
 _SOON_S = 60.0
@@ -26,6 +26,34 @@ def test_the_example_feed_is_ready_and_healthy(stand: Stand, tell: Tell, watch: 
     pods = [pod for place in ("kafka", "marketfeed", FEED_NAMESPACE) for pod in cluster.pods(place)]
     assert [pod["metadata"]["name"] for pod in pods if not is_ready(pod)] == []
     tell(Figures("the example feed answers", watch.seconds))
+
+
+def test_the_charts_find_themselves_in_order(stand: Stand, tell: Tell, watch: Stopwatch) -> None:
+    """`helm test` of each release asks every component from a pod, shows what it heard and leaves no pod behind."""
+    cluster = stand.cluster
+    for release, place, word in (
+        ("platform", PLATFORM_NAMESPACE, "POSTGRESQL"),
+        ("marketfeed", OPERATOR_NAMESPACE, ""),
+    ):
+        said = cluster.helm("test", release, f"--namespace={place}")
+        assert "Phase:          Succeeded" in said
+        assert word in said
+        assert [one for one in cluster.pods(place) if one["metadata"]["name"] == f"{release}-test"] == []
+    tell(Figures("helm test of both charts", watch.seconds))
+
+
+def test_prometheus_reads_every_process(stand: Stand, tell: Tell, watch: Stopwatch) -> None:
+    """The platform's Prometheus finds both replicas of the operator and the feed's processes, and is let in to each."""
+    path = f"/api/v1/namespaces/{PLATFORM_NAMESPACE}/services/prometheus:9090/proxy/api/v1/query?query=up"
+
+    def up() -> list[tuple[str, str]]:
+        found = json.loads(stand.cluster.raw(path))["data"]["result"]
+        ours = [one for one in found if one["metric"].get("feed", FEED) == FEED and one["value"][1] == "1"]
+        return sorted((one["metric"]["job"], one["metric"].get("component", "")) for one in ours)
+
+    wanted = [("feeds", "consumer"), ("feeds", "ingestor"), ("operator", ""), ("operator", ""), ("prometheus", "")]
+    stand.cluster.until(lambda: up() == wanted, _SOON_S, "Prometheus to read all that it should", FEED_NAMESPACE)
+    tell(Figures("Prometheus reads every process", watch.seconds))
 
 
 def test_the_table_equals_the_truth(feeds: Feeds, tell: Tell, watch: Stopwatch) -> None:

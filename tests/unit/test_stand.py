@@ -13,7 +13,7 @@ from controlplane.audit import Request
 from marketfeed.events import Grade
 from marketfeed.proof import GapFound
 from stand.archives import retagged
-from stand.install import operator_images, platform_images
+from stand.install import IMAGES, operator_images, platform_images
 from stand.scenario import Figures, Held, ids_of
 from stand.steps import Steps
 
@@ -75,7 +75,7 @@ def test_rights_are_compared_one_by_one() -> None:
 
 def test_images_are_named_as_the_charts_want() -> None:
     """A registry's port is no tag."""
-    references = dict.fromkeys(("operator", "services", "kafka", "postgresql", "redis"), "localhost:5000/a/b:dev-1")
+    references = dict.fromkeys(IMAGES, "localhost:5000/a/b:dev-1")
     wanted = {"repository": "localhost:5000/a/b", "tag": "dev-1", "pullPolicy": "Never"}
     assert operator_images(references)["services"]["image"] == wanted
     assert platform_images(references)["simulator"]["image"] == wanted
