@@ -14,7 +14,20 @@ from typing import Any
 import pytest
 import yaml
 
-from charting import CHARTS, Manifest, golden_text, hooks_of, lint, of_kind, one, pod_templates, refusal, render
+from charting import (
+    CHARTS,
+    KUBERNETES,
+    Manifest,
+    golden_text,
+    helm,
+    hooks_of,
+    lint,
+    of_kind,
+    one,
+    pod_templates,
+    refusal,
+    render,
+)
 from restricted import loose_ends, violations
 
 CHART = CHARTS / "marketfeed-platform"
@@ -335,6 +348,69 @@ def test_copies_follow_the_number_of_brokers(replicas: int, copies: int, in_sync
     assert config["auto.create.topics.enable"] is False
 
 
+def test_numbers_reach_the_servers_as_they_were_written() -> None:
+    """Kafka, PostgreSQL and the simulator get a large number in digits, never as 1e+06, and a fraction as it is."""
+    values = {
+        "kafka": {"mode": "plain", "config": {"message.max.bytes": 2097152, "log.cleaner.min.cleanable.ratio": 0.25}},
+        "postgresql": {"settings": {"work_mem": 1048576, "random_page_cost": 1.5, "jit": False}},
+        "simulator": {"rate": 1000000},
+    }
+    objects = rendered(values)
+    broker = one(objects, "ConfigMap", "kafka-broker")["data"]["server.properties"].splitlines()
+    assert {"message.max.bytes=2097152", "log.cleaner.min.cleanable.ratio=0.25"} <= set(broker)
+    database = one(objects, "StatefulSet", "postgresql")["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert {"work_mem=1048576", "random_page_cost=1.5", "jit=false"} <= set(database)
+    simulator = one(objects, "StatefulSet", "simulator")["spec"]["template"]["spec"]["containers"][0]["command"]
+    assert "--rate=1000000" in simulator
+
+
+def test_strimzis_brokers_take_the_same_clients_as_a_plain_one() -> None:
+    """Each listener names the peers of the plain broker's policy; without policies there are none."""
+    plain = one(rendered({"kafka": {"mode": "plain"}}), "NetworkPolicy", "kafka")["spec"]["ingress"][0]["from"]
+    listeners = one(rendered(*CASES["strimzi"]), "Kafka")["spec"]["kafka"]["listeners"]
+    assert [listener["networkPolicyPeers"] for listener in listeners] == [plain, plain]
+    open_ = one(rendered({"networkPolicies": {"enabled": False}}, STRIMZI), "Kafka")["spec"]["kafka"]["listeners"]
+    assert "networkPolicyPeers" not in open_[0]
+
+
+def test_strimzis_pods_run_where_all_others_do() -> None:
+    """nodeSelector, which Strimzi's pods do not have, is an affinity of brokers and Topic Operator; brokers spread."""
+    values = {"nodeSelector": {"disk": "fast"}, "kafka": {"replicas": 3}}
+    kafka = one(rendered(values, STRIMZI), "Kafka")["spec"]
+    for part in (kafka["kafka"], kafka["entityOperator"]):
+        wanted = part["template"]["pod"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+        expression = {"key": "disk", "operator": "In", "values": ["fast"]}
+        assert wanted == {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}
+    spread = kafka["kafka"]["template"]["pod"]["topologySpreadConstraints"][0]
+    assert spread["labelSelector"]["matchLabels"]["strimzi.io/name"] == "kafka-kafka"
+
+
+def test_a_setting_of_strimzis_broker_replaces_the_charts() -> None:
+    """What kafka.config says wins, and stands once: a key that stands twice is refused by strict readers of YAML."""
+    values = {"kafka": {"config": {"min.insync.replicas": 2}}}
+    assert one(rendered(values, STRIMZI), "Kafka")["spec"]["kafka"]["config"]["min.insync.replicas"] == 2
+    place = ("--kube-version", KUBERNETES, "--api-versions", STRIMZI[0], "--show-only", "templates/kafka/strimzi.yaml")
+    assert helm("template", "platform", CHART, *place, values=values).stdout.count("min.insync.replicas: ") == 1
+
+
+def test_brokers_elsewhere_are_reached_by_all_that_ask_them() -> None:
+    """With kafka.enabled: false, `helm test` too may go to the ports of the brokers that are named."""
+    objects = rendered({"kafka": {"enabled": False, "bootstrapServers": "a.example:9093,b.example:9094"}})
+    for name in ("kafka-exporter", "kafka-ui", "platform-test"):
+        rules = one(objects, "NetworkPolicy", name)["spec"]["egress"]
+        assert {port["port"] for rule in rules if "to" not in rule for port in rule["ports"]} == {9093, 9094}, name
+
+
+def test_ports_of_names_and_of_the_api_server_are_the_clusters() -> None:
+    """Where name servers or the API server listen elsewhere, the policies follow."""
+    ports = {"dnsPorts": [53, 5353], "apiServerPorts": [16443]}
+    objects = rendered({"networkPolicies": ports})
+    names = one(objects, "NetworkPolicy", "platform-default")["spec"]["egress"][0]["ports"]
+    assert {port["port"] for port in names} == {53, 5353}
+    api = one(objects, "NetworkPolicy", "prometheus")["spec"]["egress"][0]
+    assert api == {"ports": [{"protocol": "TCP", "port": 16443}]}
+
+
 def test_no_e_mail_is_sent_unless_somebody_asks_for_it() -> None:
     """By default SMTP is off and there is no contact point; switched on, the address and the policy are provisioned."""
     text = json.dumps(rendered())
@@ -384,6 +460,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"grafana": {"smtp": {"enabled": True}}}, "grafana.smtp is enabled without grafana.smtp.host"),
     ({"grafana": {"smtp": {**SMTP, "to": []}}}, "grafana.smtp is enabled without grafana.smtp.to"),
     ({"grafana": {"smtp": {**SMTP, "host": "mail.example"}}}, "grafana/smtp/host"),
+    ({"networkPolicies": {"dnsPorts": []}}, "networkPolicies/dnsPorts"),
 ]
 
 

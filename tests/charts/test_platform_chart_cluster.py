@@ -126,6 +126,7 @@ def test_the_api_server_takes_strimzis_objects(strimzi_plane: tuple[ControlPlane
             "config": {"message.max.bytes": 2097152},
         },
         "imagePullSecrets": ["registry"],
+        "nodeSelector": {"kubernetes.io/os": "linux"},
         "tolerations": [{"key": "dedicated", "operator": "Exists"}],
     }
     with restricted_namespace(plane, "kafka") as namespace, restricted_namespace(plane, "feeds") as feeds:

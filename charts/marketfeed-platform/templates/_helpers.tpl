@@ -3,7 +3,7 @@
 {{ include "platform.selector" . }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
-helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
 {{- end }}
 
 {{/* Labels that never change: selectors and volume claims cannot. */}}
@@ -88,6 +88,11 @@ volumeClaimTemplates:
 - name: data
   emptyDir: {}
 {{- end }}
+{{- end }}
+
+{{/* A number as a person writes it: Helm reads all numbers as floating point, and would print 2.097152e+06. */}}
+{{- define "platform.text" -}}
+{{- if and (kindIs "float64" .) (eq (floor .) .) -}}{{ int64 . }}{{- else -}}{{ toString . }}{{- end -}}
 {{- end }}
 
 {{/* A file of the chart with its values filled in. Takes (dict "root" $ "file" PATH). */}}
