@@ -278,6 +278,7 @@ def test_an_account_that_is_there_is_taken() -> None:
 
 SENTENCES: list[tuple[dict[str, Any], str]] = [
     ({"replicas": 0}, "replicas is 0: nobody would look after feeds. Write 1 or more"),
+    ({"podLabels": {"app.kubernetes.io/name": "x"}}, "podLabels.app.kubernetes.io/name is the chart's own"),
     ({"watchNamespaces": ["a", "b", "a"]}, "watchNamespaces names a namespace twice: a, b, a"),
     ({"topicNamespaces": ["a", "a"]}, "topicNamespaces names a namespace twice"),
     ({"networkPolicies": {"feedNamespaces": ["a", "a"]}}, "networkPolicies.feedNamespaces names a namespace twice"),
@@ -337,6 +338,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"rbac": {"make": True}}, "make"),
     ({"terminationGracePeriodSeconds": 0}, "terminationGracePeriodSeconds"),
     ({"networkPolicies": {"kafka": {"ports": [99999]}}}, "ports"),
+    ({"networkPolicies": {"kafka": {"ports": []}}}, "ports"),
     ({"networkPolicies": {"extraEgress": []}}, "extraEgress"),
     ({"podMonitor": {"enabled": "maybe"}}, "enabled"),
     ({"podMonitor": {"interval": "half a minute"}}, "interval"),

@@ -23,6 +23,12 @@
 {{- $problems = append $problems "serviceAccount.create is false and serviceAccount.name is empty: name the account that is there" }}
 {{- end }}
 
+{{- range $label, $_ := $values.podLabels }}
+{{- if regexMatch "^(app[.]kubernetes[.]io|helm[.]sh)/" $label }}
+{{- $problems = append $problems (printf "podLabels.%s is the chart's own: selectors and policies depend on it. Write a label of another name" $label) }}
+{{- end }}
+{{- end }}
+
 {{- with $values.analytics.image.pullPolicy }}
 {{- if ne . $values.services.image.pullPolicy }}
 {{- $problems = append $problems (printf "analytics.image.pullPolicy is %s and services.image.pullPolicy is %s: the operator has one for both. Leave the first empty" . $values.services.image.pullPolicy) }}
