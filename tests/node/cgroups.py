@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,11 +51,22 @@ def remove(cgroup: str, root: Path = ROOT) -> None:
 
 
 def processes(cgroup: str, container: str, root: Path = ROOT) -> list[int]:
-    """Return the processes of a container by its id, with the numbers that this process sees them by."""
+    """Return the processes of a container by its id, with the numbers that this process sees them by.
+
+    Other containers may end meanwhile, and their folders go: `os.walk` passes over those, `rglob` would not.
+    """
     for top in hierarchies(root):
-        for found in (top / cgroup).rglob(f"*{container}*/cgroup.procs"):
-            return [int(line) for line in found.read_text().split()]
+        for folder, _, files in os.walk(top / cgroup):
+            if container in Path(folder).name and "cgroup.procs" in files:
+                return _numbers(Path(folder, "cgroup.procs"))
     return []
+
+
+def _numbers(file: Path) -> list[int]:
+    try:
+        return [int(line) for line in file.read_text().split()]
+    except OSError:  # the container has just ended
+        return []
 
 
 def _removable(folder: Path) -> Iterator[Path]:

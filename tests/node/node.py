@@ -188,8 +188,7 @@ class Node(Client):
         except FileNotFoundError:
             return None
         is_first = _status(pid).get("NSpid", "").split()[1:] == ["1"]
-        is_ours = str(self.directory) in Path(f"/proc/{pid}/cmdline").read_text().split("\0") if is_first else False
-        return pid if is_ours else None
+        return pid if is_first and str(self.directory) in _told(pid, "cmdline").split("\0") else None
 
     def last_words(self) -> str:
         """Return what the inside said last: why the node ended by itself."""
@@ -312,8 +311,13 @@ def clean(directory: Path) -> None:
 
 def _status(pid: int) -> dict[str, str]:
     """Return what the kernel tells of a process, by name; nothing when it has ended."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except (FileNotFoundError, ProcessLookupError):
-        return {}
+    lines = _told(pid, "status").splitlines()
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def _told(pid: int, file: str) -> str:
+    """Return one of the kernel's files on a process; nothing when it has ended, be it while it is read."""
+    try:
+        return Path(f"/proc/{pid}/{file}").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
