@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -149,7 +150,10 @@ def buildah_build(start: Sequence[str], order: Order) -> list[str]:
 def _shared(order: Order, arguments: Mapping[str, str]) -> list[str]:
     """Return what both tools call by the same name."""
     target = [f"--target={order.target}"] if order.target else []
-    given = [f"--build-arg={name}={value}" for name, value in sorted(arguments.items())]
+    # A mirror's address can hold a password: both tools take an argument without a value from their environment.
+    given = [
+        f"--build-arg={name if name in _PASSED_ON else f'{name}={value}'}" for name, value in sorted(arguments.items())
+    ]
     return [*target, *given, f"--tag={order.reference}", str(order.context)]
 
 
@@ -195,11 +199,16 @@ def _run(command: Sequence[str], log: Path, environ: Mapping[str, str] | None = 
             env={**os.environ, **(environ or {})},
         ) as process,
     ):
-        for line in process.stdout or ():
-            output.write(line)
-            if step := shown(line):
-                sys.stderr.write(f"  {step}\n")
-        code = process.wait(_BUILD_TIMEOUT_S)
+        limit = threading.Timer(_BUILD_TIMEOUT_S, process.kill)
+        limit.start()
+        try:
+            for line in process.stdout or ():
+                output.write(line)
+                if step := shown(line):
+                    sys.stderr.write(f"  {step}\n")
+            code = process.wait()
+        finally:
+            limit.cancel()
     if code:
         end = "\n".join(log.read_text(encoding="utf-8").splitlines()[-_TAIL_LINES:])
         raise BuildFailed(f"The build failed with exit code {code}; the end of what it said:\n{end}")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -139,6 +142,14 @@ def test_both_builders_get_the_same_order(tool: str) -> None:
         "--secret=id=ca,src=/etc/authorities.crt",
     } <= set(command)
     assert {"--build-arg=SOURCE_DATE_EPOCH=7", "--timestamp=7"} & set(command)
+
+
+@pytest.mark.parametrize("build", [builders.docker_build, partial(builders.buildah_build, ["buildah"])])
+def test_a_mirrors_password_is_on_no_command_line(build: Callable[[Order], list[str]]) -> None:
+    """The package index is named without its value, which either tool takes from its environment."""
+    command = build(replace(ORDER, arguments=builders.passed_on({"PIP_INDEX_URL": "https://user:password@mirror/"})))
+    assert "--build-arg=PIP_INDEX_URL" in command
+    assert "password" not in " ".join(command)
 
 
 def test_the_base_is_the_one_asked_for_then_the_usual_one_then_our_own() -> None:
