@@ -28,6 +28,7 @@ _ROOT = Path(__file__).parents[2]
 _CHARTS = _ROOT / "charts"
 _VALUES = Path(__file__).with_name("values")
 _HELM_TIMEOUT = "5m"
+_UNDER_WAY = ("pending-install", "pending-upgrade", "pending-rollback", "uninstalling")
 _FEED_S = 300
 
 
@@ -100,8 +101,15 @@ def _with_images(path: Path, values: Mapping[str, Any]) -> Path:
 
 def _upgrade(cluster: Cluster, release: str, place: str, values: Path, *more: str) -> None:
     chart = values.stem
+    _forget_interrupted(cluster, release, place)
     cluster.helm(
         *("upgrade", "--install", release, str(_CHARTS / f"marketfeed-{chart}"), f"--namespace={place}"),
         *("--create-namespace", f"--values={_VALUES / f'{chart}.yaml'}", f"--values={values}"),
         *("--wait", f"--timeout={_HELM_TIMEOUT}", *more),
     )
+
+
+def _forget_interrupted(cluster: Cluster, release: str, place: str) -> None:
+    """Remove what a helm that was killed has left: a record that says for good that another one is at work."""
+    selector = f"--selector=owner=helm,name={release},status in ({','.join(_UNDER_WAY)})"
+    cluster.kubectl("delete", "secret", f"--namespace={place}", selector)

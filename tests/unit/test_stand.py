@@ -12,7 +12,9 @@ import rights
 from controlplane.audit import Request
 from marketfeed.events import Grade
 from marketfeed.proof import GapFound
+from stand import install
 from stand.archives import retagged
+from stand.cluster import Cluster
 from stand.install import IMAGES, operator_images, platform_images
 from stand.scenario import Figures, Held, ids_of
 from stand.steps import Steps
@@ -79,6 +81,19 @@ def test_images_are_named_as_the_charts_want() -> None:
     wanted = {"repository": "localhost:5000/a/b", "tag": "dev-1", "pullPolicy": "Never"}
     assert operator_images(references)["services"]["image"] == wanted
     assert platform_images(references)["simulator"]["image"] == wanted
+
+
+def test_a_release_that_was_interrupted_is_installed_again(tmp_path: Path) -> None:
+    """Before helm is asked, the record of one that was killed goes, of this release alone and whatever it was doing."""
+    said, program = tmp_path / "said", tmp_path / "program"
+    program.write_text(f'#!/bin/sh\necho "$*" >> {said}\n')
+    program.chmod(0o755)
+    references = dict.fromkeys(IMAGES, "a/b:1")
+    install.platform(Cluster(tmp_path / "kubeconfig", program, program), references, tmp_path)
+    forget, upgrade = said.read_text().splitlines()
+    states = "pending-install,pending-upgrade,pending-rollback,uninstalling"
+    assert forget.endswith(f"delete secret --namespace=kafka --selector=owner=helm,name=platform,status in ({states})")
+    assert upgrade.startswith("upgrade --install platform ")
 
 
 def test_an_archive_is_given_another_name(tmp_path: Path) -> None:
