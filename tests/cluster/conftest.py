@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -82,12 +82,14 @@ def stand(pytestconfig: pytest.Config) -> Iterator[Stand]:
         pytest.skip(problem)
     found = stands.find() is not None
     begun = time.monotonic()
-    yield stands.up(_teller(pytestconfig))
-    pytestconfig.stash[_LINES].append(
-        f"the stand {'was there' if found else 'was brought up'} ({time.monotonic() - begun:.0f} s in all)"
-    )
-    if not found:
-        stands.down()
+    try:
+        yield stands.up(_teller(pytestconfig))
+        pytestconfig.stash[_LINES].append(
+            f"the stand {'was there' if found else 'was brought up'} ({time.monotonic() - begun:.0f} s in all)"
+        )
+    finally:
+        if not found:
+            stands.down()
 
 
 def _shown(config: pytest.Config) -> AbstractContextManager[None]:
@@ -113,8 +115,9 @@ def feeds(stand: Stand) -> Iterator[Feeds]:
     """Return the scenarios' feeds, all of them begun, so that they start beside each other."""
     found = Feeds(stand)
     found.clear(_GONE_S)
-    found.let_in()
-    found.begin()
-    yield found
-    found.clear(_GONE_S)
-    found.shut_out()
+    with ExitStack() as afterwards:
+        afterwards.callback(found.shut_out)
+        found.let_in()
+        afterwards.callback(found.clear, _GONE_S)
+        found.begin()
+        yield found

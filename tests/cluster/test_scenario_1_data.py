@@ -68,6 +68,7 @@ def test_the_table_equals_the_truth(feeds: Feeds, tell: Tell, watch: Stopwatch) 
 def test_symbols_come_and_go_without_a_restart(feeds: Feeds, tell: Tell, watch: Stopwatch) -> None:
     """A new symbol's data arrives and a removed one's ends, while every pod stays the one that it was."""
     flow = feeds.flow
+    flow.wait("Ready")
     before = flow.identities()
     flow.change_symbols(add="SOLUSDT")
     flow.until(lambda: flow.rows("SOLUSDT"), _SOON_S, "records of the new symbol")
@@ -84,13 +85,17 @@ def test_symbols_come_and_go_without_a_restart(feeds: Feeds, tell: Tell, watch: 
 def test_suspend_and_resume(feeds: Feeds, tell: Tell, watch: Stopwatch) -> None:
     """A suspended feed runs nothing and keeps what it has; resumed, it lacks just what was issued meanwhile."""
     flow = feeds.flow
-    flow.patch(suspend=True)
-    flow.wait("Suspended")
-    assert flow.condition("Ready")["reason"] == "Suspended"
-    assert flow.identities() == {}
-    stored = flow.rows()
-    assert stored
-    flow.patch(suspend=False)
+    flow.wait("Ready")
+    flow.wait_for_rows(100)
+    try:
+        flow.patch(suspend=True)
+        flow.wait("Suspended")
+        assert flow.condition("Ready")["reason"] == "Suspended"
+        assert flow.identities() == {}
+        stored = flow.rows()
+        assert stored
+    finally:  # later scenarios need what flows
+        flow.patch(suspend=False)
     flow.wait("Ready")
     flow.wait_for_rows(500)
     tell(flow.prove("suspended and resumed", watch, nothing_missing=False))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -38,7 +39,8 @@ def disturbed(feeds: Feeds) -> Iterator[Disturbed]:
     """Freeze one feed's ingestor and another's venue; the venue goes on afterwards, whatever happens."""
     found = Disturbed(feeds)
     yield found
-    os.kill(found.venue_pid, signal.SIGCONT)
+    with suppress(ProcessLookupError):
+        os.kill(found.venue_pid, signal.SIGCONT)
 
 
 def test_a_frozen_ingestor_is_noticed_and_restarted(feeds: Feeds, disturbed: Disturbed, tell: Tell) -> None:

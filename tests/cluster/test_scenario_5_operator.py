@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import images
@@ -23,6 +24,7 @@ _OPERATOR = "operator"
 def test_another_replica_takes_over(stand: Stand, feeds: Feeds, tell: Tell, watch: Stopwatch) -> None:
     """When the leader freezes, another holds the Lease within 15 s, and mends what is deleted by hand."""
     cluster, flow = stand.cluster, feeds.flow
+    flow.wait("Ready")
     cluster.until(lambda: _ready_replicas(stand) == 2, 60, "two ready replicas", _PLACE)
     old = holder(cluster, _PLACE)
     pid = stand.container_pid(_PLACE, old, _OPERATOR)
@@ -35,7 +37,8 @@ def test_another_replica_takes_over(stand: Stand, feeds: Feeds, tell: Tell, watc
         cluster.kubectl("delete", "service", service, f"--namespace={flow.namespace}")
         flow.until(lambda: cluster.get("service", service, flow.namespace), _HEALED_S, "the deleted Service to be back")
     finally:
-        os.kill(pid, signal.SIGCONT)
+        with suppress(ProcessLookupError):  # the kubelet may have ended it
+            os.kill(pid, signal.SIGCONT)
     cluster.until(lambda: _ready_replicas(stand) == 2, 90, "both replicas to be ready again", _PLACE)
     assert holder(cluster, _PLACE) != old
     flow.wait("Ready")
