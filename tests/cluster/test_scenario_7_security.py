@@ -1,4 +1,4 @@
-"""What pods may be, what the operator may ask, and who may talk to whom: as the API server and the node saw it."""
+"""What pods may be and what the operator may ask, as the API server saw it: after the scenarios that make it ask."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_the_operator_asks_for_just_what_it_may(stand: Stand, feeds: Feeds, tell
     """Nothing it asked was forbidden, and of the rights it has each was used, or is named with the reason it is not."""
     # Before the feeds began, namespaces of an earlier run may have been deleted: one that goes takes nothing new.
     account = accounts.account(stand.cluster, install.OPERATOR_NAMESPACE)
-    asked = accounts.requests(stand.audit_log, account)
+    asked = stand.up.node.requests(account)
     assert asked, f"{account} asked nothing"
     assert rights.denied(item for item in asked if item.at >= feeds.begun) == []
     idle = accounts.allowed(stand.cluster, account) - rights.used(asked) - set(accounts.UNSEEN)

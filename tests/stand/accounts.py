@@ -1,14 +1,12 @@
-"""What an account of a cluster may do, as its roles say, and what it did, as the audit log says.
+"""What an account of a cluster may do, as its roles say.
 
-What does not live here: reading the log's lines (controlplane.audit) and comparing the two (rights).
+What does not live here: what it did (controlplane.client reads the audit log), and comparing the two (rights).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 
-from controlplane import audit
 from marketfeed_operator.objects import (
     KAFKA_TOPIC_V1,
     POD_MONITOR,
@@ -45,12 +43,6 @@ def account(cluster: Cluster, namespace: str) -> str:
     """Return the user that the operator's pods are to the API server."""
     (deployment,) = cluster.items("deployments", namespace)
     return f"system:serviceaccount:{namespace}:{deployment['spec']['template']['spec']['serviceAccountName']}"
-
-
-def requests(log: Path, user: str) -> list[audit.Request]:
-    """Return what a user asked, the oldest first."""
-    with log.open() as lines:
-        return [request for request in audit.requests(lines) if request.user == user]
 
 
 def allowed(cluster: Cluster, user: str) -> set[Right]:

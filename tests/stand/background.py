@@ -39,11 +39,6 @@ class Stand:
         """The image of ingestors, consumers and simulators, as pods name it."""
         return loaded(self.folder)["services"]
 
-    @property
-    def audit_log(self) -> Path:
-        """The API server's audit log."""
-        return self.up.node.audit_log
-
     @cached_property
     def dsn(self) -> str:
         """How pods reach the database, as its administrator."""

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg2
+import pytest
 import yaml
 
 import truth
@@ -278,19 +279,20 @@ class ScenarioFeed:
         nothing where nobody was cut off (`nothing_missing`).
         """
         issued = self._issued()
-        held = [self._look(issued)]
+        looks: list[Held] = []
 
         def settled() -> bool:
-            held[0] = self._look(issued)
-            return held[0].explained and not (nothing_missing and held[0].absent)
+            looks.append(self._look(issued))
+            return looks[-1].explained and not (nothing_missing and looks[-1].absent)
 
         what = f"the table of {self.name} to hold the truth"
         try:
             self.until(settled, SETTLED_S, what)
-        finally:
-            if not held[0].explained:
-                print(f"{self.name}: not there {_ranges(held[0].absent)}; named as gaps {_ranges(held[0].gaps)}")  # noqa: T201
-        return Figures(name, watch.seconds, held[0].records, held[0].missing)
+        except pytest.fail.Exception:
+            last = looks[-1]
+            print(f"{self.name}: not there {_ranges(last.absent)}; named as gaps {_ranges(last.gaps)}")  # noqa: T201
+            raise
+        return Figures(name, watch.seconds, looks[-1].records, looks[-1].missing)
 
     def halt(self) -> None:
         """Halt the venue's market for good; its connections stay."""

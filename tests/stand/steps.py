@@ -1,4 +1,4 @@
-"""Progress for people: one line when a step begins, and one with its seconds when it is done."""
+"""Progress for people: a line for each step that is done, with its seconds."""
 
 from __future__ import annotations
 
