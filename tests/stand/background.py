@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import images
 import node
+from marketfeed.local.components import exclusively
 from marketfeed.local.files import write_atomically
 from node import background
 from stand import install
@@ -88,9 +89,14 @@ def find() -> Stand | None:
 
 
 def up(tell: Tell = print) -> Stand:
-    """Bring up what is not there yet and wait until the example feed is ready."""
-    steps = Steps(tell)
+    """Bring up what is not there yet and wait until the example feed is ready; of two runs, one waits for the other."""
     state = background.state_dir()
+    with exclusively(state.with_name(f".{state.name}-stand.lock")):
+        return _up(state, tell)
+
+
+def _up(state: Path, tell: Tell) -> Stand:
+    steps = Steps(tell)
     with steps("node"):
         running = background.up(state, lambda line: tell(f"  {line}"))
     with steps("images") as note:
