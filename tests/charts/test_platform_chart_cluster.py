@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from charting import CHARTS, golden_text, helm, hooks_of, render, restricted_namespace, without_hooks
+from charting import CHARTS, HelmFailed, golden_text, helm, hooks_of, render, restricted_namespace, without_hooks
 from controlplane import ControlPlane, crds
 from controlplane.install import install
 from helpers import wait_until
@@ -190,11 +190,13 @@ def test_no_password_is_told_after_an_installation(release: Release) -> None:
 
 
 def test_a_plain_broker_stays_when_strimzi_comes(strimzi_plane: tuple[ControlPlane, str]) -> None:
-    """With kafka.mode auto, an upgrade does not put an empty Strimzi cluster in the place of a broker that has data."""
+    """No upgrade puts an empty Strimzi cluster in the place of a broker that has data, nor when it is asked to."""
     plane, _ = strimzi_plane
     with restricted_namespace(plane, "kafka") as namespace, restricted_namespace(plane, "feeds") as feeds:
         release = Release(plane, namespace, feeds)
         release.apply({"kafka": {"mode": "plain"}})
         release.apply({"kafka": {"mode": "auto"}})
+        with pytest.raises(HelmFailed, match="an empty cluster would take its place"):
+            release.apply({"kafka": {"mode": "strimzi"}})
         assert release.get("statefulset", "kafka") is not None
         assert release.get("kafkas.kafka.strimzi.io") is None
