@@ -14,6 +14,7 @@ from marketfeed.errors import MarketfeedError
 PATH = f"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:{os.environ.get('PATH', '')}"
 
 _INSTALL_TIMEOUT_S = 900
+_LOCK_S = 300  # another installation may be going on
 
 
 class NotInstalled(MarketfeedError):
@@ -60,8 +61,15 @@ def _apt_install(packages: Sequence[str]) -> subprocess.CompletedProcess[str]:
 
 
 def _apt(*arguments: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return _apt_get(*arguments)
+    except subprocess.TimeoutExpired as error:
+        raise NotInstalled(f"apt-get {' '.join(arguments)} did not end within {error.timeout:g} s") from error
+
+
+def _apt_get(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [on_path("apt-get"), "--quiet", *arguments],
+        [on_path("apt-get"), "--quiet", f"--option=DPkg::Lock::Timeout={_LOCK_S}", *arguments],
         env={**os.environ, "PATH": PATH, "DEBIAN_FRONTEND": "noninteractive"},
         stdin=subprocess.DEVNULL,
         capture_output=True,

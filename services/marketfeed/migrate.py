@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib import resources
-from itertools import count
 from pathlib import Path
 
 import click
@@ -97,18 +96,18 @@ def migrate_when_there(
 
     Raises as `migrate` does, Unavailable when the time is up.
     """
-    deadline = clock() + wait_s
-    for attempt in count():
+    deadline, told = clock() + wait_s, False
+    while True:
         try:
             return migrate(dsn)
         except Unavailable as error:
             left_s = deadline - clock()
             if left_s <= 0:
                 raise
-            if attempt == 0:
+            if not told:
                 _log.warning("waiting_for_database", reason=str(error), at_most_s=wait_s)
+                told = True
             sleep(min(_TRY_EVERY_S, left_s))
-    raise AssertionError  # count() never ends
 
 
 def _apply(cursor: Cursor) -> Outcome:

@@ -9,7 +9,6 @@ import secrets
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -355,10 +354,8 @@ def state(tmp_path: Path) -> Iterator[Path]:
 def test_a_node_in_the_background_is_found_again_and_leaves_no_trace(state: Path, tmp_path: Path) -> None:
     """What is printed works from the host; twice is as good as once; after `down` the machine is as it was before."""
     before = _traces(state)
-    started = time.monotonic()
     first = _python_node("up", state)
     assert first.returncode == 0, first.stderr
-    assert time.monotonic() - started < 120
     for step in ("API server", "containerd", "kubelet", "CoreDNS"):
         assert re.search(rf"{step}.*: \d+\.\d s", first.stdout), first.stdout
     kubeconfig = re.search(r"export KUBECONFIG=(\S+)", first.stdout)

@@ -15,11 +15,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from controlplane import binaries
 from controlplane.servers import Server, get
 from marketfeed.local.process import plain_environment
 
-PACKAGES: Mapping[str, str] = {"ipset": "ipset", "iptables": "iptables"}  # program → Debian package; both are called
 ACCESS = Path(__file__).with_name("files") / "policies.yaml"  # the role of USER, to be applied before the start
 USER = "system:kube-router"
 SERVICES = "10.96.0.0/16"
@@ -67,15 +65,6 @@ def options(kubeconfig: Path, node_name: str, services: str = SERVICES) -> dict[
         "health-port": str(HEALTH_PORT),
         "metrics-port": "0",  # none: it is the node's own
     }
-
-
-def command(kubeconfig: Path, node_name: str) -> tuple[list[str], dict[str, str]]:
-    """Return the command line and the environment that enforce policies, run as root in the node's network namespace.
-
-    Builds the program where it is missing; raises ComponentMissing. PATH must lead to the programs of PACKAGES.
-    """
-    chosen = (f"--{name}={value}" for name, value in options(kubeconfig, node_name).items())
-    return [str(binaries.node().router), *chosen], plain_environment()
 
 
 def _in_force() -> bool:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 import yaml
 
-from controlplane import binaries
 from node import policies
 
 ACCESS = Path("/run/router.kubeconfig")
@@ -21,22 +19,13 @@ def test_only_policies_are_enforced() -> None:
     assert {chosen[name] for name in others} == {"false"}
 
 
-def test_the_command_names_program_access_and_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It runs as it is: the program of the cache, its options, and an environment that finds iptables and ipset."""
-    monkeypatch.setenv("MARKETFEED_CACHE", str(tmp_path))
-    for group in (binaries.NODE, binaries.COREDNS, binaries.KUBE_ROUTER):
-        binaries.folder_for(group).mkdir()
-    command, environment = policies.command(ACCESS, "node-1")
-    assert command[0] == str(binaries.folder_for(binaries.KUBE_ROUTER) / "kube-router")
-    assert {f"--kubeconfig={ACCESS}", "--hostname-override=node-1"} <= set(command)
-    assert environment["PATH"]
-
-
 def test_a_server_takes_the_same_options(tmp_path: Path) -> None:
-    """What the node starts is what the command says."""
+    """What the node starts is told the access, its own name and the range of the services that it has."""
     server = policies.Policies(tmp_path, tmp_path / "kube-router", ACCESS, "node-1", "10.1.0.0/16")
     assert server.options() == policies.options(ACCESS, "node-1", "10.1.0.0/16")
     assert server.options()["service-cluster-ip-range"] == "10.1.0.0/16"
+    assert server.options()["hostname-override"] == "node-1"
+    assert server.options()["kubeconfig"] == ACCESS
 
 
 def test_its_account_reads_and_no_secret() -> None:
