@@ -33,7 +33,7 @@ def test_the_charts_find_themselves_in_order(stand: Stand, tell: Tell, watch: St
     cluster = stand.cluster
     for release, place, word in (
         ("platform", PLATFORM_NAMESPACE, "POSTGRESQL"),
-        ("marketfeed", OPERATOR_NAMESPACE, "Lease"),
+        ("marketfeed", OPERATOR_NAMESPACE, "leads"),
     ):
         said = cluster.helm("test", release, f"--namespace={place}")
         assert "Phase:          Succeeded" in said
