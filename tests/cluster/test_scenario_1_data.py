@@ -42,20 +42,6 @@ def test_the_charts_find_themselves_in_order(stand: Stand, tell: Tell, watch: St
     tell(Figures("helm test of both charts", watch.seconds))
 
 
-def test_prometheus_reads_every_process(stand: Stand, tell: Tell, watch: Stopwatch) -> None:
-    """The platform's Prometheus finds both replicas of the operator and the feed's processes, and is let in to each."""
-    path = f"/api/v1/namespaces/{PLATFORM_NAMESPACE}/services/prometheus:9090/proxy/api/v1/query?query=up"
-
-    def up() -> list[tuple[str, str]]:
-        found = json.loads(stand.cluster.raw(path))["data"]["result"]
-        ours = [one for one in found if one["metric"].get("feed", FEED) == FEED and one["value"][1] == "1"]
-        return sorted((one["metric"]["job"], one["metric"].get("component", "")) for one in ours)
-
-    wanted = [("feeds", "consumer"), ("feeds", "ingestor"), ("operator", ""), ("operator", ""), ("prometheus", "")]
-    stand.cluster.until(lambda: up() == wanted, _SOON_S, "Prometheus to read all that it should", FEED_NAMESPACE)
-    tell(Figures("Prometheus reads every process", watch.seconds))
-
-
 def test_the_table_equals_the_truth(feeds: Feeds, tell: Tell, watch: Stopwatch) -> None:
     """Every record that the venue issued is stored just so and once, from its first id on."""
     flow = feeds.flow

@@ -54,7 +54,7 @@ def _ours() -> dict[str, tuple[str, ...]]:
 
 
 OURS = tuple(_LOCKS)
-REAL_SERVERS: Mapping[str, tuple[str, ...]] = {"kafka": ("kafka",), "postgresql": (), "redis": (), "prometheus": ()}
+REAL_SERVERS: Mapping[str, tuple[str, ...]] = {"kafka": ("kafka",), "postgresql": (), "redis": ()}
 """The real servers, each with the components of marketfeed.local that its image holds."""
 NAMES = (*OURS, *REAL_SERVERS)
 

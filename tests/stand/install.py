@@ -21,7 +21,7 @@ FEED = "binance-spot"
 LOADED = "loaded.json"
 """File in the state folder that says which images the node was given."""
 
-IMAGES = ("operator", "services", "kafka", "postgresql", "redis", "prometheus")
+IMAGES = ("operator", "services", "kafka", "postgresql", "redis")
 """What the node is given. The streaming job's image is not: nothing here runs Spark."""
 
 _ROOT = Path(__file__).parents[2]
@@ -85,7 +85,7 @@ def operator_images(references: Mapping[str, str]) -> dict[str, Any]:
 
 def platform_images(references: Mapping[str, str]) -> dict[str, Any]:
     """Return the platform chart's values that name images."""
-    of = {name: name for name in ("kafka", "postgresql", "redis", "prometheus")} | {"simulator": "services"}
+    of = {name: name for name in ("kafka", "postgresql", "redis")} | {"simulator": "services"}
     return {name: {"image": _image(references[image])} for name, image in of.items()}
 
 
