@@ -48,7 +48,7 @@ COMPONENTS = (
 SMTP = {"enabled": True, "host": "mail.example:587", "from": "feeds@example.com", "to": ["desk@example.com"]}
 EVERYTHING: dict[str, Any] = {
     "feedNamespaces": ["default", "trading"],
-    "imagePullSecrets": ["registry"],
+    "imagePullSecrets": [{"name": "registry"}],
     "nodeSelector": {"kubernetes.io/os": "linux"},
     "tolerations": [{"key": "dedicated", "operator": "Exists"}],
     "kafka": {"mode": "plain", "config": {"message.max.bytes": 2097152}},

@@ -125,7 +125,7 @@ def test_the_api_server_takes_strimzis_objects(strimzi_plane: tuple[ControlPlane
             "persistence": {"storageClass": "fast"},
             "config": {"message.max.bytes": 2097152},
         },
-        "imagePullSecrets": ["registry"],
+        "imagePullSecrets": [{"name": "registry"}],
         "nodeSelector": {"kubernetes.io/os": "linux"},
         "tolerations": [{"key": "dedicated", "operator": "Exists"}],
     }

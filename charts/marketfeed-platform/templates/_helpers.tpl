@@ -47,10 +47,7 @@ securityContext:
   fsGroupChangePolicy: OnRootMismatch
   seccompProfile: {type: RuntimeDefault}
 {{- with .root.Values.imagePullSecrets }}
-imagePullSecrets:
-{{- range . }}
-- name: {{ . }}
-{{- end }}
+imagePullSecrets: {{- toYaml . | nindent 0 }}
 {{- end }}
 {{- with .root.Values.nodeSelector }}
 nodeSelector:
