@@ -336,9 +336,13 @@ def test_a_cluster_that_was_half_made_is_made_again(laptop: Laptop) -> None:
         text=True,
         process_group=0,  # Ctrl-C reaches all that a terminal runs
     ) as run:
-        wait_until((laptop.fakes / "held").exists, TIMEOUT_S, "kind to begin")
-        os.killpg(run.pid, signal.SIGINT)
-        _, said = run.communicate(timeout=TIMEOUT_S)
+        try:
+            wait_until((laptop.fakes / "held").exists, TIMEOUT_S, "kind to begin")
+            os.killpg(run.pid, signal.SIGINT)
+            _, said = run.communicate(timeout=TIMEOUT_S)
+        finally:
+            if run.poll() is None:
+                os.killpg(run.pid, signal.SIGKILL)
     assert run.returncode == 130
     assert "Stopped. Run it again" in said
     (laptop.fakes / "holds").unlink()
