@@ -11,6 +11,7 @@ import shutil
 import signal
 import stat
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -324,6 +325,15 @@ def test_a_run_after_a_failure_goes_on(laptop: Laptop) -> None:
     assert sum(call[1] == "create" for call in laptop.calls("kind")) == 1
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Let what is started hear Ctrl-C, also where the tests run in the background: it cannot undo an ignored one."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_a_cluster_that_was_half_made_is_made_again(laptop: Laptop) -> None:
     """Stopped by Ctrl-C while kind works: exit code 130; the next run first removes what was left, then ends well."""
     laptop.asked("holds", "kind create *")
