@@ -75,7 +75,9 @@ class Release:
 
     def left(self) -> set[str]:
         """Return what is in the namespace beside data, Secrets and what Kubernetes itself puts into each."""
-        found = self.get("all,configmaps,networkpolicies,poddisruptionbudgets,roles,serviceaccounts")["items"]
+        # Not `all`: it names MarketFeeds too where kubectl remembers them, and other tests take their definition away.
+        workloads = "deployments,statefulsets,jobs,pods,services"
+        found = self.get(f"{workloads},configmaps,networkpolicies,poddisruptionbudgets,roles,serviceaccounts")["items"]
         names = {f"{each['kind']}/{each['metadata']['name']}" for each in found}
         return names - {"ConfigMap/kube-root-ca.crt", "ServiceAccount/default"}
 
