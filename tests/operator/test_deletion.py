@@ -163,7 +163,7 @@ def test_a_feed_that_is_made_again_takes_its_topics_back(feeds: Feeds, standins:
     live = resource(feeds, trades)
     assert uids == {live["metadata"]["uid"]}
     assert managed(live)
-    assert len(claimed(feeds, trades)) == 1
+    wait_until(lambda: len(claimed(feeds, trades)) == 1, SOON_S, "the old feed's claim to go", every_s=0.2)
     assert kept(standins, ids)
 
 
