@@ -27,6 +27,7 @@ from standins.spark_operator import SparkOperator
 
 JOB = "spot-analytics"
 RETRIES_S = 10.0
+APIS_S = 75.0  # the operator looks every 30 s at what is served
 
 
 def job(feeds: Feeds, name: str = JOB) -> dict[str, Any]:
@@ -223,7 +224,7 @@ def test_sparkapplications_may_come_late_and_go(own_control_plane: ControlPlane,
         feeds.wait("AnalyticsReady")
         # What the definition can do is told by the API server some time after it serves the kind.
         wait_until(
-            lambda: job(feeds)["spec"].get("suspend") is False, SOON_S, "the job not to be suspended", every_s=0.2
+            lambda: job(feeds)["spec"].get("suspend") is False, APIS_S, "the job not to be suspended", every_s=0.2
         )
         first = driver(feeds)
 
