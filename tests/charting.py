@@ -18,8 +18,8 @@ from typing import Any
 import yaml
 
 from controlplane import ControlPlane, binaries
+from controlplane.client import helm_environment
 from marketfeed.errors import MarketfeedError
-from marketfeed.local.process import plain_environment
 
 CHARTS = Path(__file__).parents[1] / "charts"
 Manifest = dict[str, Any]
@@ -65,7 +65,7 @@ def helm(
             [_program(), *arguments, *given],
             capture_output=True,
             text=True,
-            env=_environment(Path(folder), kubeconfig),
+            env=helm_environment(Path(folder), kubeconfig or Path(folder, "none")),
             stdin=subprocess.DEVNULL,
             timeout=timeout_s,
             check=False,
@@ -187,8 +187,3 @@ def _values_file(folder: Path, values: Values | None) -> list[str]:
     path = folder / "values.json"
     path.write_text(json.dumps(values))
     return [f"--values={path}"]
-
-
-def _environment(folder: Path, kubeconfig: Path | None) -> dict[str, str]:
-    homes = {f"HELM_{kind}_HOME": str(folder / kind.lower()) for kind in ("CACHE", "CONFIG", "DATA")}
-    return {**plain_environment(), **homes, "KUBECONFIG": str(kubeconfig or folder / "none")}

@@ -6,6 +6,8 @@ import subprocess
 from abc import ABC, abstractmethod
 from datetime import datetime
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from controlplane import audit, kubeconfig
 from marketfeed.errors import MarketfeedError
@@ -21,12 +23,41 @@ class KubectlFailed(MarketfeedError):
     """kubectl answered with an error; the message is what it said."""
 
 
+def helm_environment(folder: Path, kubeconfig: Path) -> dict[str, str]:
+    """Return the environment of a helm that knows one cluster, and none of the user's repositories and plug-ins.
+
+    What it keeps is below `folder`; without a place for what the API server serves it would write to its directory.
+    """
+    homes = {f"HELM_{kind}_HOME": str(folder / kind.lower()) for kind in ("CACHE", "CONFIG", "DATA")}
+    return {**plain_environment(), **homes, "KUBECACHEDIR": str(folder / "kube"), "KUBECONFIG": str(kubeconfig)}
+
+
 class Client(ABC):
-    """An API server's administrator. `kubeconfig` is the file with the access; kubectl's cache is kept beside it."""
+    """An API server's administrator. `kubeconfig` is the file with the access; kubectl's cache is kept beside it.
+
+    A context manager, which starts the server and ends it, or `start()` and `stop()`.
+    """
 
     def __init__(self, kubeconfig: Path, kubectl: Path) -> None:
         self.kubeconfig = kubeconfig
         self._kubectl = kubectl
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @abstractmethod
+    def start(self) -> None:
+        """Start all that is to answer, and wait until it does."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End all of it."""
 
     @property
     @abstractmethod

@@ -6,8 +6,6 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from controlplane import binaries
 from controlplane.client import Client, KubectlFailed
@@ -118,12 +116,3 @@ class ControlPlane(Client):
     def start_apiserver(self) -> None:
         """Start the API server again, on the same port and with the same data; returns when it is ready."""
         self.apiserver.start()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.stop()

@@ -14,13 +14,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import yaml
 
 import debian
-from controlplane.client import Client
+from controlplane.client import Client, helm_environment
 from marketfeed.local.files import write_atomically
 from marketfeed.local.ports import free_port
 from marketfeed.local.process import plain_environment
@@ -120,15 +119,12 @@ class Node(Client):
         self, *arguments: str | Path, check: bool = True, timeout_s: float = _HELM_TIMEOUT_S
     ) -> subprocess.CompletedProcess[str]:
         """Run Helm as the administrator; raises NodeFailed with what it said unless `check` is False."""
-        homes = {
-            f"HELM_{name}_HOME": str(self._servers / "helm" / name.lower()) for name in ("CACHE", "CONFIG", "DATA")
-        }
         answer = subprocess.run(
             [programs.helm(), *arguments],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            env={**plain_environment(), **homes, "KUBECONFIG": str(self.kubeconfig)},
+            env=helm_environment(self._servers / "helm", self.kubeconfig),
             timeout=timeout_s,
             check=False,
         )
@@ -289,15 +285,6 @@ class Node(Client):
     @property
     def _log(self) -> Path:
         return self.directory / "node.log"
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.stop()
 
 
 def clean(directory: Path) -> None:

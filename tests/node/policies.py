@@ -20,7 +20,6 @@ from marketfeed.local.process import plain_environment
 
 ACCESS = Path(__file__).with_name("files") / "policies.yaml"  # the role of USER, to be applied before the start
 USER = "system:kube-router"
-SERVICES = "10.96.0.0/16"
 HEALTH_PORT = 20244
 
 _CHAIN = "KUBE-NWPLCY-DEFAULT"  # the last that is made before the first policies are looked at
@@ -36,9 +35,7 @@ class Policies(Server):
 
     name: ClassVar[str] = "kube-router"
 
-    def __init__(
-        self, directory: Path, program: Path, kubeconfig: Path, node_name: str, services: str = SERVICES
-    ) -> None:
+    def __init__(self, directory: Path, program: Path, kubeconfig: Path, node_name: str, services: str) -> None:
         super().__init__(directory, program)
         self._options = options(kubeconfig, node_name, services)
 
@@ -51,7 +48,7 @@ class Policies(Server):
         return get(f"http://127.0.0.1:{HEALTH_PORT}/healthz") is not None and _in_force()
 
 
-def options(kubeconfig: Path, node_name: str, services: str = SERVICES) -> dict[str, str | Path]:
+def options(kubeconfig: Path, node_name: str, services: str) -> dict[str, str | Path]:
     """Return the options that leave of kube-router its policy controller alone."""
     return {
         "kubeconfig": kubeconfig,

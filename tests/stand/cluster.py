@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +17,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from controlplane.client import helm_environment
 from helpers import wait_until
 from marketfeed.errors import MarketfeedError
 from marketfeed.local.process import plain_environment
@@ -138,19 +138,12 @@ class Cluster:
     def _run(
         self, command: list[str], text: str | None = None, *, check: bool = True, timeout_s: float = _KUBECTL_S
     ) -> subprocess.CompletedProcess[str]:
-        folder = self.kubeconfig.parent
-        homes = {f"HELM_{name}_HOME": str(folder / "helm" / name.lower()) for name in ("CACHE", "CONFIG", "DATA")}
         answer = subprocess.run(
             command,
             input=text or "",
             capture_output=True,
             text=True,
-            env={
-                **plain_environment(),
-                **homes,
-                "KUBECONFIG": str(self.kubeconfig),
-                "HOME": os.environ.get("HOME", "/"),
-            },
+            env=helm_environment(self.kubeconfig.parent / "helm", self.kubeconfig),
             timeout=timeout_s,
             check=False,
         )

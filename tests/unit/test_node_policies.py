@@ -13,7 +13,7 @@ ACCESS = Path("/run/router.kubeconfig")
 
 def test_only_policies_are_enforced() -> None:
     """Routes, services and the CNI configuration stay with those that made them."""
-    chosen = policies.options(ACCESS, "node-1")
+    chosen = policies.options(ACCESS, "node-1", "10.1.0.0/16")
     assert chosen["run-firewall"] == "true"
     others = {"run-router", "run-service-proxy", "run-loadbalancer", "enable-cni"}
     assert {chosen[name] for name in others} == {"false"}
