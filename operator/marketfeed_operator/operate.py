@@ -26,6 +26,7 @@ from marketfeed_operator.direct import Topics
 from marketfeed_operator.health import Progress
 from marketfeed_operator.metrics import OperatorMetrics
 from marketfeed_operator.mirror import Mirror
+from marketfeed_operator.options import cluster_options
 from marketfeed_operator.plan import Defaults
 from marketfeed_operator.reconcile import Tools
 from marketfeed_operator.render import Installation
@@ -145,13 +146,7 @@ def _installation(settings: OperatorSettings) -> Installation:
 
 
 @click.command("operator", cls=ServiceCommand, settings=OperatorSettings, short_help="Look after a cluster's feeds.")
-@click.option(
-    "--kubeconfig",
-    type=click.Path(exists=True, dir_okay=False),
-    envvar="KUBECONFIG",
-    help="How to reach the API server.  [default: the pod's service account, else ~/.kube/config]",
-)
-@click.option("--context", help="Context of the kubeconfig.  [default: its current one]")
+@cluster_options
 def command(kubeconfig: str | None, context: str | None) -> None:
     """Look after every MarketFeed of a cluster, until SIGTERM.
 

@@ -33,6 +33,7 @@ from marketfeed_operator.objects import (
     Kind,
     Manifest,
 )
+from marketfeed_operator.options import cluster_options
 from marketfeed_operator.reconcile import take
 from marketfeed_operator.settings import OperatorSettings
 from marketfeed_operator.settlement import Sight, farewell
@@ -153,13 +154,7 @@ class Settling:
     callback=seconds,
     help="How long Strimzi may take to let go of topics in all.",
 )
-@click.option(
-    "--kubeconfig",
-    type=click.Path(exists=True, dir_okay=False),
-    envvar="KUBECONFIG",
-    help="How to reach the API server.  [default: the pod's service account, else ~/.kube/config]",
-)
-@click.option("--context", help="Context of the kubeconfig.  [default: its current one]")
+@cluster_options
 def command(timeout_s: float, kubeconfig: str | None, context: str | None) -> None:
     """Finish what deletions of feeds have begun, before the operator goes, and say what will go on without it.
 
