@@ -278,11 +278,8 @@ def test_a_spec_that_only_the_operator_can_refuse_is_answered_once_and_changes_n
     found = feeds.wait("Ready", "False", "InvalidSpec")
     assert "raise spec.ingest.shards to 2 or spec.ingest.streamsPerShard to 4" in found["message"]
     await_event(feeds, "InvalidSpec", "raise spec.ingest.shards to 2")
-    since, samples = datetime.now(UTC), operator.metric("marketfeed_operator_samples_total")
-    errors = operator.metric("marketfeed_operator_reconciles_total", result="error")
-    wait_until(
-        lambda: operator.metric("marketfeed_operator_samples_total") >= samples + 4, SOON_S, "samples", every_s=0.3
-    )
+    since, errors = datetime.now(UTC), operator.metric("marketfeed_operator_reconciles_total", result="error")
+    _sample(operator, 4)
     assert status_writes(control_plane, feeds, since) == 0
     assert operator.metric("marketfeed_operator_reconciles_total", result="error") == errors
     assert {(item["kind"], item["metadata"]["name"], item["metadata"]["uid"]) for item in _near(feeds)} == before
@@ -313,28 +310,32 @@ def test_a_status_of_everything_at_once_is_stored_as_it_was_written(
         assert stored["analytics"]
         assert stored["handOver"]["moves"]
         assert stored["approval"]["changes"]
-        settled = _settled(feeds, operator)
-        since, samples = datetime.now(UTC), operator.metric("marketfeed_operator_samples_total")
-        wait_until(
-            lambda: operator.metric("marketfeed_operator_samples_total") >= samples + 6, SOON_S, "samples", every_s=0.3
-        )
-        assert feeds.status() == settled
+        _settle(feeds, operator)
+        since = datetime.now(UTC)
+        _sample(operator, 6)
         assert status_writes(control_plane, feeds, since) == 0
     finally:
         standins.kubelet.release(new)
 
 
-def _settled(feeds: Feeds, operator: OperatorProcess) -> dict[str, Any]:
-    """Return the status once a second brings no change to it."""
-    seen: list[dict[str, Any]] = [feeds.status()]
+def _sample(operator: OperatorProcess, times: int) -> None:
+    """Wait until the operator has read its pods so many times more."""
+    seen = operator.metric("marketfeed_operator_samples_total")
+    wait_until(
+        lambda: operator.metric("marketfeed_operator_samples_total") >= seen + times, SOON_S, "samples", every_s=0.3
+    )
+
+
+def _settle(feeds: Feeds, operator: OperatorProcess) -> None:
+    """Wait until the rate is known, which takes two samples of each pod, and six samples bring no change."""
 
     def calm() -> bool:
-        seen.append(feeds.status())
-        return seen[-1] == seen[-2]
+        before = feeds.status()
+        _sample(operator, 6)
+        return bool(before["sampled"]["messagesPerSecond"]) and feeds.status() == before
 
-    wait_until(calm, SOON_S, "the status to settle", every_s=1.5)
+    wait_until(calm, LATE_S, "the status to settle", every_s=0.1)
     operator.assert_alive()
-    return seen[-1]
 
 
 def test_figures_are_written_when_they_changed_much_and_not_too_often(
