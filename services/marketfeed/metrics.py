@@ -127,3 +127,61 @@ class ConsumerMetrics:
         self._proof_ids.labels(sink, "missing").set(found.missing)
         self._proof_unprovable.labels(sink).set(found.unprovable_streams)
         self._proof_at.labels(sink).set(checked_at)
+
+
+class AnalyticsMetrics:
+    """What the streaming job reports. `query` is the table that it fills: trade_metrics or spread_metrics."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._progress(registry)
+        self._results(registry)
+
+    def _progress(self, registry: CollectorRegistry) -> None:
+        query = ["query"]
+        self.batch_at = Gauge(
+            "marketfeed_analytics_batch_timestamp_seconds",
+            "When the query last ended a batch, or found nothing to do",
+            query,
+            registry=registry,
+        )
+        self.batch_seconds = Gauge(
+            "marketfeed_analytics_batch_seconds", "How long the last batch took", query, registry=registry
+        )
+        self.input_records = Counter(
+            "marketfeed_analytics_input_records", "Records read from the topics", query, registry=registry
+        )
+        self.input_rate = Gauge(
+            "marketfeed_analytics_input_records_per_second",
+            "Records that came per second in the last batch",
+            query,
+            registry=registry,
+        )
+        self.malformed = Counter(
+            "marketfeed_analytics_malformed_records",
+            "Records that could not be read; the consumer quarantines them",
+            query,
+            registry=registry,
+        )
+        self.lag_records = Gauge(
+            "marketfeed_analytics_lag_records", "Records behind the topic's end", query, registry=registry
+        )
+        self.state_rows = Gauge("marketfeed_analytics_state_rows", "Rows of state", query, registry=registry)
+        self.state_bytes = Gauge("marketfeed_analytics_state_bytes", "Memory of state", query, registry=registry)
+        self.watermark_delay = Gauge(
+            "marketfeed_analytics_watermark_delay_seconds", "Age of the watermark", query, registry=registry
+        )
+
+    def _results(self, registry: CollectorRegistry) -> None:
+        self.windows_written = Counter(
+            "marketfeed_analytics_windows_written", "Windows written from the stream", ["table"], registry=registry
+        )
+        self.windows_corrected = Counter(
+            "marketfeed_analytics_windows_corrected",
+            "Windows computed anew from the stored records, because the ledger counts others",
+            ["table"],
+            registry=registry,
+        )
+        self.alerts = Counter("marketfeed_analytics_alerts", "Alerts raised", ["kind"], registry=registry)
+        self.sink_errors = Counter(
+            "marketfeed_analytics_sink_errors", "Times that the database refused or was away", registry=registry
+        )

@@ -351,3 +351,38 @@ class ConsumerSettings(Settings):
     )
     kafka: KafkaSettings = field(kw_only=True)
     http: HttpSettings = field(default_factory=lambda: HttpSettings(port=8082))
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnalyticsSettings(Settings):
+    """The streaming job: topics into windows of metrics, flags and alerts in one database."""
+
+    feed: str = setting("MARKETFEED_FEED", "name of the MarketFeed")
+    exchange: str = setting("MARKETFEED_EXCHANGE", "venue whose records are taken, as binance")
+    sink: str = setting("MARKETFEED_SINK", "name of the database sink in the feed")
+    dsn: Secret = setting("MARKETFEED_DSN", "connection string of the database")
+    trade_channel: Literal["trade", "aggTrade"] = setting(
+        "MARKETFEED_TRADE_CHANNEL", "whose records trade_metrics counts, never both", default="trade"
+    )
+    trade_topic: str | None = setting("MARKETFEED_TRADE_TOPIC", "topic of these trades; unset for none", default=None)
+    quote_topic: str | None = setting("MARKETFEED_QUOTE_TOPIC", "topic of bookTicker; unset for none", default=None)
+    trade_window_ms: int = setting("MARKETFEED_TRADE_WINDOW_MS", "length of a window, ms", default=60_000, minimum=1000)
+    spread_window_ms: int = setting(
+        "MARKETFEED_SPREAD_WINDOW_MS", "length of a window, ms", default=30_000, minimum=1000
+    )
+    watermark_ms: int = setting("MARKETFEED_WATERMARK_MS", "how late a record may be, ms", default=10_000, minimum=0)
+    trigger_ms: int = setting("MARKETFEED_TRIGGER_MS", "time between two batches, ms", default=10_000, minimum=100)
+    thresholds_file: str | None = setting(
+        "MARKETFEED_THRESHOLDS_FILE",
+        'JSON file {"volatility": 0.005, "volumeSpike": 3.0, "spread": 3.0}; changes are taken over while running',
+        default=None,
+    )
+    checkpoint: str = setting("MARKETFEED_CHECKPOINT", "folder or URL where progress is kept")
+    max_records_per_trigger: int = setting(
+        "MARKETFEED_MAX_RECORDS_PER_TRIGGER", "bound on one batch of each query", default=2_000_000, minimum=1
+    )
+    shuffle_partitions: int = setting(
+        "MARKETFEED_SHUFFLE_PARTITIONS", "parts of the state; fixed by the first checkpoint", default=2, minimum=1
+    )
+    kafka: KafkaSettings = field(kw_only=True)
+    http: HttpSettings = field(default_factory=lambda: HttpSettings(port=8083))
