@@ -43,6 +43,10 @@ FIELDS = (
     Refusal({"spec.endpoints": {"rest": ["api"]}}, "an HTTP URL without a query, as in https://api.binance.com"),
     Refusal({"spec.analytics": {"driver": {"memory": "1 GB"}}}, "an amount of memory as Spark writes it, as in 1g"),
     Refusal(
+        {"spec.analytics": {"driver": {"coreRequest": "1 core"}}},
+        "an amount of processor cores as Kubernetes writes it",
+    ),
+    Refusal(
         {"spec.exchange": "binanc"},
         '"binanc" is not one of binance, binance_us',
         server='spec.exchange: Unsupported value: "binanc": supported values: "binance", "binance_us"',
@@ -266,6 +270,31 @@ TOGETHER = (
         "name location or volumeClaim, not both",
         "_analytics_have_input_and_output",
     ),
+    Refusal(
+        {"spec.channels": ["depth"], "spec.analytics": {}},
+        "analytics need one of trade, aggTrade, bookTicker: add it",
+        "_analytics_have_input_and_output",
+    ),
+    Refusal(
+        {"spec.analytics": {"tradeWindow": "45s"}},
+        "must divide a minute or be whole minutes, as in 1s, 10s, 30s, 1m or 5m, not 45s",
+        "_windows_fit_minutes",
+    ),
+    Refusal(
+        {"spec.analytics": {"tradeWindow": "90s"}},
+        "must divide a minute or be whole minutes, as in 1s, 10s, 30s, 1m or 5m, not 90s",
+        "_windows_fit_minutes",
+    ),
+    Refusal(
+        {"spec.analytics": {"spreadWindow": "500ms"}},
+        "must divide a minute or be whole minutes, as in 1s, 10s, 30s, 1m or 5m, not 500ms",
+        "_windows_fit_minutes",
+    ),
+    Refusal(
+        {"spec.analytics": {"trigger": "99ms"}},
+        "must be at least 100ms, not 99ms",
+        "_batches_have_their_time",
+    ),
 )
 """Several fields do not fit each other."""
 
@@ -281,6 +310,9 @@ TAKEN: tuple[dict[str, Any], ...] = (
     {"spec.sinks.0.retention": "2d", "spec.sinks.0.compressAfter": "1d"},
     {"spec.analytics": {"enabled": False}, "spec.sinks": []},
     {"spec.analytics": {}},
+    {"spec.analytics": {"tradeWindow": "1s", "spreadWindow": "1500ms", "trigger": "100ms"}},
+    {"spec.analytics": {"tradeWindow": "7m", "spreadWindow": "1d"}},
+    {"spec.analytics": {"driver": {"coreRequest": "200m"}, "executor": {"coreRequest": "0.5"}}},
     {"spec.sinks.0.retention": "1s", "spec.sinks.0.compressAfter": "999ms"},
     {"spec.sinks.0.retention": "1m", "spec.sinks.0.compressAfter": "59s"},
     {"spec.sinks.0.retention": "1h", "spec.sinks.0.compressAfter": "59m"},

@@ -20,7 +20,16 @@ from typing import Any
 from marketfeed.exchanges import NAMES, venue
 from marketfeed_operator.fields import DURATION, MEANING
 from marketfeed_operator.models import USUAL_DEAD_LETTERS, USUAL_TOPICS
-from marketfeed_operator.rules import DATABASES, MOST_IN_FLIGHT, WITHOUT_KAFKA
+from marketfeed_operator.rules import (
+    ANALYSED,
+    DATABASES,
+    LEAST_TRIGGER_MS,
+    LEAST_WINDOW_MS,
+    MINUTE_MS,
+    MOST_IN_FLIGHT,
+    WINDOWS,
+    WITHOUT_KAFKA,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +135,20 @@ def _option(name: str, types: tuple[str, ...]) -> Check:
         "spec.sinks[]",
         f"!has(self.{name}) || self.type in {_list(types)}",
         f"«self.type» has no such option; it belongs to {' and '.join(types)}",
+        name,
+    )
+
+
+def _window(name: str) -> Check:
+    """Return the check of a window's length. It divides only by lengths above zero: CEL stops at the first truth."""
+    field = f"self.{name}"
+    length = f"({_milliseconds(field)})"
+    fits = f"({MINUTE_MS} % {length} == 0 || {length} % {MINUTE_MS} == 0)"
+    return Check(
+        "_windows_fit_minutes",
+        "spec.analytics",
+        f"!{_is_duration(field)} || {length} >= {LEAST_WINDOW_MS} && {fits}",
+        f"{WINDOWS}, not «{field}»",
         name,
     )
 
@@ -280,6 +303,13 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "_analytics_have_input_and_output",
         "spec",
+        f"!({_ANALYTICS}) || self.channels.exists(c, c in {_list(ANALYSED)})",
+        f"analytics need one of {', '.join(ANALYSED)}: add it",
+        "channels",
+    ),
+    Check(
+        "_analytics_have_input_and_output",
+        "spec",
         f"!({_ANALYTICS}) || {_HAS_DATABASE}",
         f"analytics need a sink of type {', '.join(DATABASES)} for their results",
         "analytics",
@@ -298,6 +328,15 @@ CHECKS: tuple[Check, ...] = (
         "!self.enabled || !has(self.checkpoint.location) || !has(self.checkpoint.volumeClaim)",
         "name location or volumeClaim, not both",
         "checkpoint",
+    ),
+    _window("tradeWindow"),
+    _window("spreadWindow"),
+    Check(
+        "_batches_have_their_time",
+        "spec.analytics",
+        f"!{_is_duration('self.trigger')} || {_milliseconds('self.trigger')} >= {LEAST_TRIGGER_MS}",
+        f"must be at least {LEAST_TRIGGER_MS}ms, not «self.trigger»",
+        "trigger",
     ),
 )
 

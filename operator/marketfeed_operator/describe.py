@@ -42,7 +42,7 @@ def as_json(plan: Plan) -> str:
         "topics": [asdict(topic) for topic in plan.topics],
         "shards": [_shard_content(shard) for shard in plan.shards],
         "consumers": [_consumer_content(consumer) for consumer in plan.consumers],
-        "analytics": None if plan.analytics is None else asdict(plan.analytics),
+        "analytics": None if plan.analytics is None else _analytics_content(plan.analytics),
         "connections": asdict(plan.connections),
         "warnings": plan.warnings,
     }
@@ -149,6 +149,17 @@ def _consumer_content(consumer: Consumer) -> dict[str, Any]:
     }
 
 
+def _analytics_content(job: AnalyticsJob) -> dict[str, Any]:
+    return {
+        "name": job.name,
+        "sink": job.settings.sink,
+        "executors": job.executors,
+        "thresholds": {"volatility": job.volatility, "volumeSpike": job.volume_spike, "spread": job.spread},
+        "environment": job.settings.to_env(),
+        "secrets": [asdict(secret) for secret in job.secrets],
+    }
+
+
 def _heading(plan: Plan) -> list[str]:
     state = ", suspended: nothing of it runs" if plan.suspended else ""
     source = ", ".join(sorted({shard.settings.websocket_url for shard in plan.shards}))
@@ -203,12 +214,13 @@ def _consumers(plan: Plan) -> list[str]:
 
 
 def _analytics(job: AnalyticsJob) -> list[str]:
+    told = job.settings
     rows = [
         (
             job.name,
-            job.sink,
-            f"{Duration.of(job.trade_window_ms)} trades, {Duration.of(job.spread_window_ms)} spreads",
-            f"every {Duration.of(job.trigger_ms)}, {Duration.of(job.watermark_ms)} late",
+            told.sink,
+            f"{Duration.of(told.trade_window_ms)} trades, {Duration.of(told.spread_window_ms)} spreads",
+            f"every {Duration.of(told.trigger_ms)}, {Duration.of(told.watermark_ms)} late",
             f"volatility {job.volatility:g}, volume {job.volume_spike:g}x, spread {job.spread:g}x",
         )
     ]

@@ -35,6 +35,7 @@ _WEBSOCKET_URL = r"^wss?://[^\s/?#]+(/[^\s?#]*)?$"
 _HTTP_URL = r"^https?://[^\s/?#]+(/[^\s?#]*)?$"
 _BROKERS = r"^[^\s,:]+:[0-9]{1,5}(,[^\s,:]+:[0-9]{1,5})*$"
 _MEMORY = r"^[1-9][0-9]{0,5}[kmgt]$"
+_CORES = r"^([0-9]{1,6}m|[0-9]{1,3}(\.[0-9]{1,3})?)$"
 _HEADER = r"^[^\s,=]+=[^,]*$"
 
 MEANING = {
@@ -49,6 +50,7 @@ MEANING = {
     _HTTP_URL: "an HTTP URL without a query, as in https://api.binance.com",
     _BROKERS: "brokers as host:port, comma-separated, as in kafka-kafka-bootstrap.kafka:9092",
     _MEMORY: "an amount of memory as Spark writes it, as in 1g or 512m",
+    _CORES: "an amount of processor cores as Kubernetes writes it, as in 200m or 0.5",
     _HEADER: "a header as name=value without commas, as in environment=production",
 }
 """What each pattern means, for people."""
@@ -113,6 +115,7 @@ WebsocketUrl = Annotated[str, Field(pattern=_WEBSOCKET_URL, max_length=1024)]
 HttpUrl = Annotated[str, Field(pattern=_HTTP_URL, max_length=1024)]
 Brokers = Annotated[str, Field(pattern=_BROKERS, max_length=4096)]
 Memory = Annotated[str, Field(pattern=_MEMORY, json_schema_extra=_longest(7))]
+Cores = Annotated[str, Field(pattern=_CORES, json_schema_extra=_longest(7))]
 Header = Annotated[str, Field(pattern=_HEADER, max_length=1024)]
 
 FreeForm = Annotated[dict[str, Any], WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True})]

@@ -15,6 +15,7 @@ from marketfeed.events import Channel
 from marketfeed.settings import KeyStyle
 from marketfeed_operator.fields import (
     Brokers,
+    Cores,
     CredentialsReference,
     Duration,
     Exchange,
@@ -246,25 +247,27 @@ class Alerts(Section):
     volatility: float = Field(default=0.005, gt=0)
     """Standard deviation of a window's prices, as a share of their volume-weighted mean."""
     volume_spike: float = Field(default=3.0, gt=0)
-    """Volume of a minute, as a multiple of the symbol's own five minutes before."""
+    """Volume of a window, as a multiple of the mean of the symbol's own five windows before."""
     spread: float = Field(default=3.0, gt=0)
     """Average spread of a window, as a multiple of its least."""
 
 
 class Checkpoint(Section):
-    """Where the streaming job keeps its progress: one of the two must outlive the pod."""
+    """Where the streaming job keeps its progress. With neither, a new driver reads the topics from their beginning."""
 
     location: str | None = Field(default=None, max_length=1024)
-    """URL of a directory in an object store, as in s3a://bucket/path."""
+    """URL of a directory in an object store, as in s3a://bucket/path; the image must hold what reaches it."""
     volume_claim: Name | None = None
-    """Name of a persistent volume claim."""
+    """Name of a persistent volume claim that driver and executors can mount at once."""
 
 
 class Role(Section):
     """What the driver, or each executor, of the streaming job gets."""
 
     cores: int = Field(default=1, ge=1)
-    """Processor cores."""
+    """Tasks that run at once, and processor cores that are asked for where coreRequest is not set."""
+    core_request: Cores | None = None
+    """Processor cores that the pod asks for, as in 200m."""
     memory: Memory = "1g"
     """Heap, as Spark writes it."""
     instances: int = Field(default=1, ge=1)
@@ -281,9 +284,9 @@ class Analytics(Section):
     sink: Name | None = None
     """Database sink that takes the results; the feed's first by default."""
     trade_window: Duration = Duration("1m")
-    """Length of the windows of trade_metrics."""
+    """Length of the windows of trade_metrics: a part of a minute, or whole minutes."""
     spread_window: Duration = Duration("30s")
-    """Length of the windows of spread_metrics."""
+    """Length of the windows of spread_metrics: a part of a minute, or whole minutes."""
     watermark: Duration = Duration("10s")
     """How late a record may be."""
     trigger: Duration = Duration("10s")

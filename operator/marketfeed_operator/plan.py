@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 from marketfeed.errors import ConfigurationError
-from marketfeed.events import Stream
+from marketfeed.events import Channel, Stream
 from marketfeed.exchanges import venue
 from marketfeed.settings import (
+    AnalyticsSettings,
     ConsumerSettings,
     HttpSettings,
     IngestorSettings,
@@ -22,7 +23,7 @@ from marketfeed.settings import (
     Topic,
 )
 from marketfeed_operator import names, shards
-from marketfeed_operator.models import MarketFeed, Sink, Spec
+from marketfeed_operator.models import Analytics, MarketFeed, Sink, Spec
 from marketfeed_operator.rules import DATABASES
 from marketfeed_operator.support import ignored, refused
 
@@ -34,11 +35,15 @@ class Defaults:
     bootstrap_servers: str = "kafka-kafka-bootstrap.kafka:9092"
     streams_file: str = "/etc/marketfeed/streams/streams.json"
     ca_file: str = "/etc/marketfeed/kafka-ca/ca.crt"
+    thresholds_file: str = "/etc/marketfeed/thresholds/thresholds.json"
+    checkpoint: str = "/var/lib/marketfeed/checkpoint"
     ingestor_port: int = 8081
     consumer_port: int = 8082
+    analytics_port: int = 8083
 
 
 _DEFAULTS = Defaults()
+_LEAST_PARTS = 2  # of the streaming job's state: so many more executors can share it later
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,20 +96,14 @@ class Consumer:
 
 @dataclass(frozen=True, slots=True)
 class AnalyticsJob:
-    """The streaming job: what it reads, how it groups, when it flags, and where its results go."""
+    """The streaming job: what it is told, when it flags, and how many share its work."""
 
     name: str
-    topics: tuple[str, ...]
-    sink: str
-    trade_window_ms: int
-    spread_window_ms: int
-    watermark_ms: int
-    trigger_ms: int
+    settings: AnalyticsSettings
     volatility: float  # standard deviation of a window's prices, as a share of their volume-weighted mean
-    volume_spike: float  # multiple of the symbol's own five minutes before
+    volume_spike: float  # multiple of the symbol's own five windows before
     spread: float  # average spread as a multiple of the window's least
     executors: int
-    checkpoint: str | None
     secrets: tuple[SecretUse, ...]
 
 
@@ -308,19 +307,45 @@ def _analytics(feed: MarketFeed, defaults: Defaults) -> AnalyticsJob | None:
     sink = next(sink for sink in spec.sinks if sink.type in DATABASES and wanted.sink in (None, sink.name))
     return AnalyticsJob(
         name=names.analytics(feed.metadata.name),
-        topics=spec.record_topics,
-        sink=sink.name,
-        trade_window_ms=wanted.trade_window.milliseconds,
-        spread_window_ms=wanted.spread_window.milliseconds,
-        watermark_ms=wanted.watermark.milliseconds,
-        trigger_ms=wanted.trigger.milliseconds,
+        settings=_analytics_settings(feed, wanted, sink, defaults),
         volatility=wanted.alerts.volatility,
         volume_spike=wanted.alerts.volume_spike,
         spread=wanted.alerts.spread,
         executors=wanted.executor.instances,
-        checkpoint=wanted.checkpoint.location,
         secrets=(*_kafka_secrets(spec, defaults), *_dsn(sink)),
     )
+
+
+def _analytics_settings(feed: MarketFeed, wanted: Analytics, sink: Sink, defaults: Defaults) -> AnalyticsSettings:
+    spec, trades = feed.spec, _trade_channel(feed.spec)
+    return AnalyticsSettings(
+        feed=feed.metadata.name,
+        exchange=spec.exchange,
+        sink=sink.name,
+        dsn=Secret(),
+        trade_channel=trades,
+        trade_topic=_topic(spec, Channel(trades)),
+        quote_topic=_topic(spec, Channel.BOOK_TICKER),
+        trade_window_ms=wanted.trade_window.milliseconds,
+        spread_window_ms=wanted.spread_window.milliseconds,
+        watermark_ms=wanted.watermark.milliseconds,
+        trigger_ms=wanted.trigger.milliseconds,
+        thresholds_file=defaults.thresholds_file,
+        checkpoint=wanted.checkpoint.location or defaults.checkpoint,
+        shuffle_partitions=max(_LEAST_PARTS, wanted.executor.instances * wanted.executor.cores),
+        kafka=_kafka(spec, defaults),
+        http=HttpSettings(port=defaults.analytics_port),
+    )
+
+
+def _trade_channel(spec: Spec) -> Literal["trade", "aggTrade"]:
+    """Return whose records are counted: single prints where the feed has them, since both tell of the same trades."""
+    return "aggTrade" if Channel.AGG_TRADE in spec.channels and Channel.TRADE not in spec.channels else "trade"
+
+
+def _topic(spec: Spec, channel: Channel) -> str | None:
+    """Return a channel's topic; None where the feed does not record it."""
+    return spec.topic(channel) if channel in spec.channels else None
 
 
 def _warnings(spec: Spec, connections: Connections) -> list[str]:
@@ -342,4 +367,13 @@ def _warnings(spec: Spec, connections: Connections) -> list[str]:
         for sink in spec.sinks
         if spec.kafka.enabled and sink.replicas > spec.kafka.topics.partitions
     )
+    found.extend(_checkpoint_warnings(spec))
     return found
+
+
+def _checkpoint_warnings(spec: Spec) -> list[str]:
+    job = spec.analytics
+    if job is None or not job.enabled or job.checkpoint.location or job.checkpoint.volume_claim:
+        return []
+    sentence = "spec.analytics.checkpoint is not set: in a cluster a new driver reads the topics from their beginning"
+    return [f"{sentence}; its results are right all the same"]

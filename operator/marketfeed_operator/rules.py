@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import chain
 
+from marketfeed.events import Channel
 from marketfeed.exchanges import venue
 from marketfeed_operator.fields import Duration
 from marketfeed_operator.models import MarketFeed, Sink
@@ -20,6 +21,12 @@ Rule = Callable[[MarketFeed], Iterator[Problem]]
 
 DATABASES = ("timescaledb", "postgresql", "cockroachdb")
 WITHOUT_KAFKA = ("redis", "stdout")
+ANALYSED = (Channel.TRADE, Channel.AGG_TRADE, Channel.BOOK_TICKER)
+"""The channels that analytics compute something from."""
+MINUTE_MS = 60_000
+LEAST_WINDOW_MS = 1_000
+WINDOWS = "must divide a minute or be whole minutes, as in 1s, 10s, 30s, 1m or 5m"
+LEAST_TRIGGER_MS = 100
 MOST_IN_FLIGHT = 5  # an idempotent producer keeps its order only up to here (Kafka's documentation of the setting)
 
 
@@ -179,6 +186,8 @@ def _analytics_have_input_and_output(feed: MarketFeed) -> Iterator[Problem]:
         return
     if not spec.kafka.enabled:
         yield Problem(("spec", "analytics", "enabled"), "analytics read Kafka: set spec.kafka.enabled to true")
+    if not any(channel in ANALYSED for channel in spec.channels):
+        yield Problem(("spec", "channels"), f"analytics need one of {', '.join(ANALYSED)}: add it")
     databases = [sink.name for sink in spec.sinks if sink.type in DATABASES]
     if not databases:
         yield Problem(("spec", "analytics"), f"analytics need a sink of type {', '.join(DATABASES)} for their results")
@@ -186,6 +195,24 @@ def _analytics_have_input_and_output(feed: MarketFeed) -> Iterator[Problem]:
         yield Problem(("spec", "analytics", "sink"), one_of(analytics.sink, databases))
     if analytics.checkpoint.location and analytics.checkpoint.volume_claim:
         yield Problem(("spec", "analytics", "checkpoint"), "name location or volumeClaim, not both")
+
+
+def _windows_fit_minutes(feed: MarketFeed) -> Iterator[Problem]:
+    """Hold windows to the minutes of the ledger, which they are compared with."""
+    analytics = feed.spec.analytics
+    if analytics is None:
+        return
+    for name, window in (("tradeWindow", analytics.trade_window), ("spreadWindow", analytics.spread_window)):
+        length = window.milliseconds
+        if length < LEAST_WINDOW_MS or (MINUTE_MS % length and length % MINUTE_MS):
+            yield Problem(("spec", "analytics", name), f"{WINDOWS}, not {window}")
+
+
+def _batches_have_their_time(feed: MarketFeed) -> Iterator[Problem]:
+    analytics = feed.spec.analytics
+    if analytics is not None and analytics.trigger.milliseconds < LEAST_TRIGGER_MS:
+        sentence = f"must be at least {LEAST_TRIGGER_MS}ms, not {analytics.trigger}"
+        yield Problem(("spec", "analytics", "trigger"), sentence)
 
 
 def _rotation_comes_before_the_cut(feed: MarketFeed) -> Iterator[Problem]:
@@ -214,4 +241,6 @@ RULES: tuple[Rule, ...] = (
     _sink_options_fit_the_type,
     _rows_are_compressed_before_they_go,
     _analytics_have_input_and_output,
+    _windows_fit_minutes,
+    _batches_have_their_time,
 )

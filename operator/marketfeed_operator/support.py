@@ -55,8 +55,6 @@ def ignored(feed: MarketFeed) -> tuple[str, ...]:
         for sink in feed.spec.sinks
         if sink.retention or sink.compress_after
     )
-    if feed.spec.analytics is not None and feed.spec.analytics.enabled:
-        found.append("spec.analytics: this version's image holds no program for the job, so it computes nothing")
     return tuple(found)
 
 

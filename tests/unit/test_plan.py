@@ -24,6 +24,9 @@ SECURITY = {
 }
 
 
+NO_CHECKPOINT = "spec.analytics.checkpoint is not set: in a cluster a new driver reads the topics from their beginning"
+
+
 def planned(changes: dict[str, Any], defaults: Defaults = Defaults()) -> Plan:  # noqa: B008 - a frozen value
     """Return the plan of the document with these changes."""
     return plan(parse(changed(changes)), defaults)
@@ -188,12 +191,10 @@ def test_analytics_read_the_feeds_topics_and_write_to_one_of_its_databases() -> 
     changes = {**ALL_CHANNELS, "spec.sinks": [SINK, second]}
     job = planned({**changes, "spec.analytics": {}}).analytics
     assert job is not None
-    assert (job.name, job.sink, job.topics) == (
-        "spot-analytics",
-        "timescale",
-        ("binance.trades", "binance.book_ticker"),
-    )
-    assert (job.trade_window_ms, job.spread_window_ms, job.watermark_ms, job.trigger_ms) == (
+    told = job.settings
+    assert (job.name, told.sink, told.exchange) == ("spot-analytics", "timescale", "binance")
+    assert (told.trade_topic, told.quote_topic) == ("binance.trades", "binance.book_ticker")
+    assert (told.trade_window_ms, told.spread_window_ms, told.watermark_ms, told.trigger_ms) == (
         60_000,
         30_000,
         10_000,
@@ -202,6 +203,38 @@ def test_analytics_read_the_feeds_topics_and_write_to_one_of_its_databases() -> 
     named = planned({**changes, "spec.analytics": {"sink": "second"}}).analytics
     assert named is not None
     assert named.secrets == (SecretVariable("MARKETFEED_DSN", "other", "url"),)
+
+
+@pytest.mark.parametrize(
+    ("channels", "counted", "trades", "quotes"),
+    [
+        (["aggTrade", "trade", "bookTicker"], "trade", "binance.trades", "binance.book_ticker"),
+        (["aggTrade"], "aggTrade", "binance.trades", None),
+        (["bookTicker"], "trade", None, "binance.book_ticker"),
+    ],
+)
+def test_analytics_count_single_prints_where_the_feed_has_them(
+    channels: list[str], counted: str, trades: str | None, quotes: str | None
+) -> None:
+    """Both trade channels tell of the same trades, so one is counted; a channel that is not recorded has no topic."""
+    job = planned({"spec.channels": channels, "spec.analytics": {}}).analytics
+    assert job is not None
+    assert (job.settings.trade_channel, job.settings.trade_topic, job.settings.quote_topic) == (counted, trades, quotes)
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "kept"),
+    [
+        ({"location": "s3a://bucket/path"}, "s3a://bucket/path"),
+        ({"volumeClaim": "progress"}, "/var/lib/marketfeed/checkpoint"),
+    ],
+)
+def test_progress_that_is_kept_needs_no_warning(checkpoint: dict[str, str], kept: str) -> None:
+    """At a URL as it stands, on a volume in the folder where it is mounted."""
+    made = planned({"spec.analytics": {"checkpoint": checkpoint}})
+    assert made.analytics is not None
+    assert made.analytics.settings.checkpoint == kept
+    assert not made.warnings
 
 
 @pytest.mark.parametrize("analytics", [ABSENT, {"enabled": False}])
@@ -258,7 +291,7 @@ def test_discovery_without_a_fallback_cannot_be_planned() -> None:
         ),
         (
             {"spec.analytics": {}},
-            "spec.analytics: this version's image holds no program for the job, so it computes nothing",
+            f"{NO_CHECKPOINT}; its results are right all the same",
         ),
     ],
 )

@@ -2,11 +2,14 @@
 
 import json
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from feeds import SECURITY
+from marketfeed.analytics import thresholds
+from marketfeed.settings import AnalyticsSettings
 from marketfeed_operator.objects import NUDGE, SECRETS, SPEC_HASH
 from rendered_objects import EVERYTHING, named, objects_with, of_kind, without
 
@@ -17,6 +20,16 @@ DENIED = ("master", "image", "serviceAccountName", "oauth", "namespace")
 def job(changes: Mapping[str, Any] = CHANGES, **options: Any) -> Any:
     """Return the job of the usual document with analytics and these changes."""
     return named(objects_with({**CHANGES, **changes}, **options), "SparkApplication", "spot-analytics")
+
+
+def pod(made: Any, role: str) -> Any:
+    """Return the spec of the role's pods."""
+    return made["spec"][role]["template"]["spec"]
+
+
+def variables(spec: Any) -> dict[str, Any]:
+    """Return the variables of the pod's container: their values, or where these come from."""
+    return {item["name"]: item.get("value", item.get("valueFrom")) for item in spec["containers"][0].get("env", ())}
 
 
 def marks(made: Any) -> set[str]:
@@ -74,13 +87,44 @@ def test_a_nudge_starts_the_same_job_again() -> None:
 def test_thresholds_stand_in_the_config_map() -> None:
     """The job reads them anew while it runs: the file is mounted as a directory."""
     objects = objects_with({"spec.analytics": {"alerts": {"volatility": 0.01, "volumeSpike": 4, "spread": 2}}})
-    thresholds = named(objects, "ConfigMap", "spot-analytics")["data"]["alerts.json"]
-    assert json.loads(thresholds) == {"volatility": 0.01, "volumeSpike": 4, "spread": 2}
-    for role in ("driver", "executor"):
-        spec = named(objects, "SparkApplication", "spot-analytics")["spec"][role]["template"]["spec"]
-        assert {"name": "alerts", "configMap": {"name": "spot-analytics"}} in spec["volumes"]
-        mount = {"name": "alerts", "mountPath": "/etc/marketfeed/alerts", "readOnly": True}
-        assert mount in spec["containers"][0]["volumeMounts"]
+    written = named(objects, "ConfigMap", "spot-analytics")["data"]["thresholds.json"]
+    assert json.loads(written) == {"volatility": 0.01, "volumeSpike": 4, "spread": 2}
+    spec = pod(named(objects, "SparkApplication", "spot-analytics"), "driver")
+    assert {"name": "thresholds", "configMap": {"name": "spot-analytics"}} in spec["volumes"]
+    mount = {"name": "thresholds", "mountPath": "/etc/marketfeed/thresholds", "readOnly": True}
+    assert mount in spec["containers"][0]["volumeMounts"]
+    assert variables(spec)["MARKETFEED_THRESHOLDS_FILE"] == "/etc/marketfeed/thresholds/thresholds.json"
+
+
+def test_the_thresholds_are_those_that_the_job_can_read() -> None:
+    """What the ConfigMap holds is read back by the job's own reader."""
+    objects = objects_with({"spec.analytics": {"alerts": {"volatility": 0.01, "volumeSpike": 4, "spread": 2}}})
+    read = thresholds.parse(named(objects, "ConfigMap", "spot-analytics")["data"]["thresholds.json"])
+    assert read == thresholds.Thresholds(Decimal("0.01"), Decimal(4), Decimal(2))
+
+
+def test_the_driver_is_told_what_its_settings_read() -> None:
+    """Its environment is the plan's settings, and the connection string from the secret."""
+    told = variables(pod(job(), "driver"))
+    assert told.pop("MARKETFEED_DSN") == {"secretKeyRef": {"name": "timescale", "key": "dsn"}}
+    read = AnalyticsSettings.from_env({**told, "MARKETFEED_DSN": "postgresql://"}, pytest.fail)
+    assert read.to_env() == told
+    assert (read.feed, read.trade_topic, read.http.port) == ("spot", "binance.trades", 8083)
+
+
+def test_executors_hold_no_password() -> None:
+    """Of the feed's secrets they mount the brokers' authority, which the driver's options name, and nothing else."""
+    spec = pod(job({"spec.kafka.security": SECURITY[-1]}), "executor")
+    assert variables(spec) == {}
+    secrets = [volume["secret"] for volume in spec["volumes"] if "secret" in volume]
+    assert [[item["path"] for item in secret["items"]] for secret in secrets] == [["ca.crt"]]
+
+
+def test_a_role_asks_for_the_processor_that_the_feed_says() -> None:
+    """A driver waits most of the time; without a word it asks for whole cores."""
+    spec = job({"spec.analytics.driver": {"coreRequest": "200m"}})["spec"]
+    assert (spec["driver"]["coreRequest"], spec["driver"]["cores"]) == ("200m", 1)
+    assert "coreRequest" not in spec["executor"]
 
 
 def test_a_job_is_suspended_where_its_kind_knows_that_and_left_out_elsewhere() -> None:
@@ -133,15 +177,30 @@ def test_a_driver_that_makes_no_progress_is_ended() -> None:
     assert container["ports"] == [{"name": "http", "containerPort": 8083, "protocol": "TCP"}]
 
 
-def test_progress_is_kept_where_the_feed_says() -> None:
-    """On the claim's volume, in the object store, or nowhere."""
-    claimed = job({"spec.analytics.checkpoint": {"volumeClaim": "progress"}})["spec"]
-    volume = {"name": "checkpoint", "persistentVolumeClaim": {"claimName": "progress"}}
-    assert volume in claimed["driver"]["template"]["spec"]["volumes"]
-    assert "--checkpoint=/var/lib/marketfeed/checkpoint" in claimed["arguments"]
-    stored = job({"spec.analytics.checkpoint": {"location": "s3a://bucket"}})["spec"]
-    assert "--checkpoint=s3a://bucket" in stored["arguments"]
-    assert "checkpoint" not in json.dumps(job()["spec"])
+@pytest.mark.parametrize(
+    ("checkpoint", "folder", "source"),
+    [
+        (
+            {"volumeClaim": "progress"},
+            "/var/lib/marketfeed/checkpoint",
+            {"persistentVolumeClaim": {"claimName": "progress"}},
+        ),
+        ({"location": "s3a://bucket"}, "s3a://bucket", None),
+        ({}, "/var/lib/marketfeed/checkpoint", {"emptyDir": {}}),
+    ],
+)
+def test_progress_is_kept_where_the_feed_says(
+    checkpoint: dict[str, str], folder: str, source: dict[str, Any] | None
+) -> None:
+    """On the claim's volume, in the object store, or as long as the pod; executors keep their part of it there too."""
+    made = job({"spec.analytics.checkpoint": checkpoint})
+    assert variables(pod(made, "driver"))["MARKETFEED_CHECKPOINT"] == folder
+    for role in ("driver", "executor"):
+        spec = pod(made, role)
+        volumes = [volume for volume in spec["volumes"] if volume["name"] == "checkpoint"]
+        assert volumes == ([] if source is None else [{"name": "checkpoint", **source}])
+        mounts = {mount["name"]: mount["mountPath"] for mount in spec["containers"][0]["volumeMounts"]}
+        assert mounts.get("checkpoint") == (None if source is None else folder)
 
 
 def test_an_overlay_reaches_the_pods_that_it_is_for() -> None:

@@ -7,10 +7,10 @@ fields need, may not be there. What does not live here: whether the job does wha
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
-from marketfeed.settings import ConsumerSettings
 from marketfeed_operator import names
 from marketfeed_operator.models import Analytics, Role
 from marketfeed_operator.objects import (
@@ -23,7 +23,7 @@ from marketfeed_operator.objects import (
     Manifest,
     digest,
 )
-from marketfeed_operator.plan import AnalyticsJob
+from marketfeed_operator.plan import AnalyticsJob, SecretFile
 from marketfeed_operator.render.context import Context
 from marketfeed_operator.render.metadata import child, labels
 from marketfeed_operator.render.pods import (
@@ -44,16 +44,18 @@ from marketfeed_operator.render.pods import (
 
 SPARK_VERSION = "4.3.0"
 PROGRAM = "local:///opt/marketfeed/analytics.py"
-PORT = 8083
 SPARK_SETTINGS: Mapping[str, str] = {
+    # Heap is not all that a process needs; without these two Spark adds 40 % of it, and at least 384 MiB.
+    "spark.driver.minMemoryOverhead": "512m",  # Python runs beside Java
+    "spark.executor.minMemoryOverhead": "512m",
+    # A Java without memory must end: the Spark operator starts another.
+    "spark.driver.defaultJavaOptions": "-XX:+ExitOnOutOfMemoryError",
     "spark.kubernetes.driver.ownPersistentVolumeClaim": "false",  # or it wants to delete volume claims at its end
     "spark.kubernetes.driver.service.deleteOnTermination": "false",  # the service goes with its owner, the driver
+    "spark.ui.enabled": "false",  # what is to be seen of the job is in its metrics
 }
-"""Settings that let the driver do with fewer rights, see access."""
+"""Settings of every job. Two of them let the driver do with fewer rights, see access."""
 
-_ALERTS_FILE = "alerts.json"
-_ALERTS_FOLDER = "/etc/marketfeed/alerts"
-_CHECKPOINT_FOLDER = "/var/lib/marketfeed/checkpoint"
 _WORK_FOLDER = "/opt/spark/work-dir"  # where Spark's images start, and where its files are put
 _EXECUTOR_ROLE = "executor"
 
@@ -62,7 +64,7 @@ def thresholds(context: Context, job: AnalyticsJob) -> Manifest:
     """Return the ConfigMap with the thresholds of the flags, which the running job takes over."""
     alerts = {"volatility": job.volatility, "volumeSpike": job.volume_spike, "spread": job.spread}
     text = json.dumps(alerts, separators=(",", ":"))
-    return child(CONFIG_MAP, context.owner, job.name, _labels(context), data={_ALERTS_FILE: text})
+    return child(CONFIG_MAP, context.owner, job.name, _labels(context), data={_thresholds_file(job).name: text})
 
 
 def spark_applications(context: Context, nudge: str | None) -> tuple[Manifest, ...]:
@@ -104,7 +106,6 @@ def _spec(context: Context, job: AnalyticsJob) -> Manifest:
         "imagePullPolicy": installation.image_pull_policy,
         **pulls,
         "mainApplicationFile": PROGRAM,
-        "arguments": _arguments(context, job),
         "sparkConf": dict(SPARK_SETTINGS),
         # For ever: a streaming job has no good end. The counts that other policies keep are over its whole life.
         "restartPolicy": {
@@ -117,31 +118,24 @@ def _spec(context: Context, job: AnalyticsJob) -> Manifest:
     }
 
 
-def _arguments(context: Context, job: AnalyticsJob) -> list[str]:
-    """Return how the job groups its input and where it keeps its progress, as options of its program."""
-    claim = _wanted(context).checkpoint.volume_claim
-    options = {
-        "trade-window-ms": job.trade_window_ms,
-        "spread-window-ms": job.spread_window_ms,
-        "watermark-ms": job.watermark_ms,
-        "trigger-ms": job.trigger_ms,
-        "alerts": f"{_ALERTS_FOLDER}/{_ALERTS_FILE}",
-        "checkpoint": job.checkpoint or (claim and _CHECKPOINT_FOLDER),
-        "port": PORT,
-    }
-    return [f"--{name}={value}" for name, value in options.items() if value is not None]
-
-
 def _driver(context: Context, job: AnalyticsJob) -> dict[str, Any]:
-    role = _wanted(context).driver
+    role, thresholds_mount = _wanted(context).driver, _thresholds_mount(job)
     container = {
-        **_container(context, job, "spark-kubernetes-driver"),
-        "ports": [{"name": HTTP_PORT, "containerPort": PORT, "protocol": "TCP"}],
-        # The pod is never restarted in place: a failed probe ends it, and the Spark operator starts the job again.
+        **_container("spark-kubernetes-driver"),
+        "env": environment(job.settings.to_env(), job.secrets),
+        "ports": [{"name": HTTP_PORT, "containerPort": job.settings.http.port, "protocol": "TCP"}],
+        # The pod is never restarted in place: a failed probe ends it, and the Spark operator starts the job again. None
+        # asks whether it is ready: executors find it by a service, which leaves out what is not.
         "startupProbe": probe("/livez", period_s=5, failures=60),
         "livenessProbe": probe("/livez", period_s=10, failures=6),
+        "volumeMounts": [*_mounts(context, job), thresholds_mount, *secret_mounts(job.secrets)],
     }
-    template = _template(context, job, container, automountServiceAccountToken=True)
+    volumes = [
+        *_volumes(context),
+        {"name": thresholds_mount["name"], "configMap": {"name": job.name}},
+        *secret_volumes(job.secrets),
+    ]
+    template = _template(container, volumes, automountServiceAccountToken=True)
     return {
         **_size(role),
         "serviceAccount": job.name,
@@ -152,12 +146,16 @@ def _driver(context: Context, job: AnalyticsJob) -> dict[str, Any]:
 
 
 def _executor(context: Context, job: AnalyticsJob) -> dict[str, Any]:
+    """Return the executors. The driver tells them all but the brokers' authority, a file: they hold no password."""
     role = _wanted(context).executor
     apart = spread({FEED_LABEL: context.owner.name, "spark-role": _EXECUTOR_ROLE})
+    files = [use for use in job.secrets if isinstance(use, SecretFile)]
     template = _template(
-        context,
-        job,
-        _container(context, job, "spark-kubernetes-executor"),
+        {
+            **_container("spark-kubernetes-executor"),
+            "volumeMounts": [*_mounts(context, job), *secret_mounts(files)],
+        },
+        [*_volumes(context), *secret_volumes(files)],
         automountServiceAccountToken=False,
         topologySpreadConstraints=[apart],
     )
@@ -170,57 +168,56 @@ def _executor(context: Context, job: AnalyticsJob) -> dict[str, Any]:
     }
 
 
-def _template(context: Context, job: AnalyticsJob, container: Mapping[str, Any], **pod: Any) -> dict[str, Any]:
-    volumes = [
-        scratch_volume("1Gi"),  # Spark unpacks what it was given there
-        {"name": "work", "emptyDir": {}},
-        {"name": "alerts", "configMap": {"name": job.name}},
-        *secret_volumes(job.secrets),
-    ]
-    if (claim := _wanted(context).checkpoint.volume_claim) is not None:
-        volumes.append({"name": "checkpoint", "persistentVolumeClaim": {"claimName": claim}})
+def _template(container: Mapping[str, Any], volumes: Iterable[Mapping[str, Any]], **pod: Any) -> dict[str, Any]:
     spec = {
         "securityContext": UNPRIVILEGED,
         "enableServiceLinks": False,
         **pod,
         "containers": [container],
-        "volumes": volumes,
+        "volumes": list(volumes),
     }
     return {"spec": spec}
 
 
-def _container(context: Context, job: AnalyticsJob, name: str) -> dict[str, Any]:
+def _container(name: str) -> dict[str, Any]:
     """Return what both kinds of pods add to the container that Spark makes."""
-    mounts = [
-        scratch_mount(),
-        {"name": "work", "mountPath": _WORK_FOLDER},
-        {"name": "alerts", "mountPath": _ALERTS_FOLDER, "readOnly": True},
-        *secret_mounts(job.secrets),
-    ]
-    if _wanted(context).checkpoint.volume_claim is not None:
-        mounts.append({"name": "checkpoint", "mountPath": _CHECKPOINT_FOLDER})
-    return {
-        "name": name,
-        "env": environment(_variables(context, job), job.secrets),
-        "securityContext": CONFINED,
-        "volumeMounts": mounts,
-    }
+    return {"name": name, "securityContext": CONFINED}
 
 
-def _variables(context: Context, job: AnalyticsJob) -> dict[str, str]:
-    """Return what the job reads from its environment, under the names that a consumer reads it from."""
-    kafka = context.plan.shards[0].settings.kafka
-    consumer = next(consumer for consumer in context.plan.consumers if consumer.sink == job.sink)
-    told = {name: getattr(consumer.settings, name) for name in ("feed", "sink", "sink_type")}
-    return {
-        **(kafka.to_env() if kafka is not None else {}),
-        **{ConsumerSettings.variable(name): value for name, value in told.items()},
-        ConsumerSettings.variable("topics"): ",".join(job.topics),
-    }
+def _volumes(context: Context) -> list[dict[str, Any]]:
+    """Return the volumes of both kinds of pods; what is written outside of them is refused."""
+    scratch = [scratch_volume("1Gi"), {"name": "work", "emptyDir": {}}]  # Spark unpacks what it was given in the first
+    if _in_object_store(context):
+        return scratch
+    claim = _wanted(context).checkpoint.volume_claim
+    kept = {"emptyDir": {}} if claim is None else {"persistentVolumeClaim": {"claimName": claim}}
+    return [*scratch, {"name": "checkpoint", **kept}]
+
+
+def _mounts(context: Context, job: AnalyticsJob) -> list[dict[str, Any]]:
+    scratch = [scratch_mount(), {"name": "work", "mountPath": _WORK_FOLDER}]
+    if _in_object_store(context):
+        return scratch
+    return [*scratch, {"name": "checkpoint", "mountPath": job.settings.checkpoint}]
+
+
+def _in_object_store(context: Context) -> bool:
+    """Return whether progress is kept at a URL, so that no pod needs a folder for it."""
+    return _wanted(context).checkpoint.location is not None
+
+
+def _thresholds_mount(job: AnalyticsJob) -> dict[str, Any]:
+    """Return the mount of a whole directory, because a file that is mounted alone never changes."""
+    return {"name": "thresholds", "mountPath": str(_thresholds_file(job).parent), "readOnly": True}
+
+
+def _thresholds_file(job: AnalyticsJob) -> PurePosixPath:
+    return PurePosixPath(job.settings.thresholds_file or "")
 
 
 def _size(role: Role) -> dict[str, Any]:
-    return {"cores": role.cores, "memory": role.memory}
+    asked = {} if role.core_request is None else {"coreRequest": role.core_request}
+    return {"cores": role.cores, **asked, "memory": role.memory}
 
 
 def _wanted(context: Context) -> Analytics:
