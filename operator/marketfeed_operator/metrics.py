@@ -5,6 +5,8 @@ Every operator makes its own registry, so that tests never meet through a global
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _CALL_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15)
@@ -46,6 +48,19 @@ class OperatorMetrics:
             ["ready"],
             registry=registry,
         )
+        self._feeds_by_reason = Gauge(
+            "marketfeed_operator_feeds_by_reason",
+            "Feeds by status and reason of their condition Ready, as False and SecretMissing",
+            ["ready", "reason"],
+            registry=registry,
+        )
+        self._reasons: frozenset[tuple[str, str]] = frozenset()
+
+    def show_reasons(self, counts: Mapping[tuple[str, str], int]) -> None:
+        """Show how many feeds are Ready or not, and why: (status, reason) → feeds. A reason that is gone counts 0."""
+        self._reasons |= counts.keys()
+        for ready, reason in self._reasons:
+            self._feeds_by_reason.labels(ready, reason).set(counts.get((ready, reason), 0))
 
     def _queueing(self, registry: CollectorRegistry) -> None:
         self.queue_depth = Gauge("marketfeed_operator_queue_depth", "Feeds that wait for a worker", registry=registry)

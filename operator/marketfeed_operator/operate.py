@@ -18,6 +18,7 @@ import click
 from prometheus_client import CollectorRegistry
 
 from marketfeed.logs import configure, logger
+from marketfeed.metrics import ServiceMetrics
 from marketfeed.server import Pulse, Server
 from marketfeed.service_command import ServiceCommand
 from marketfeed_operator.api.cluster import Cluster
@@ -130,6 +131,7 @@ class Operator:
                 metrics.watch_age_seconds.labels(kind).set(age_s)
             for ready, count in self._store.readiness().items():
                 metrics.feeds.labels(ready).set(count)
+            metrics.show_reasons(self._store.reasons())
             await asyncio.sleep(_GAUGES_EVERY_S)
 
     def _figures(self) -> Mapping[str, Any]:
@@ -173,7 +175,9 @@ async def _serve(settings: OperatorSettings, kubeconfig: str | None, context: st
     operator = Operator(settings, cluster, leadership, metrics)
     progress = operator.progress
     try:
-        server = Server(settings.http, Pulse(progress.live, progress.ready, progress.stats), registry)
+        pulse = Pulse(progress.live, progress.ready, progress.stats)
+        ServiceMetrics(registry, "operator", pulse.unready)
+        server = Server(settings.http, pulse, registry)
         try:
             _log.info("listening", url=server.url, identity=identity)
             await operator.run(stop)

@@ -7,6 +7,7 @@ What does not live here: watching (watch), and comparing with the API server now
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
@@ -155,11 +156,18 @@ class Store:
     def readiness(self) -> dict[str, int]:
         """Return how many feeds are Ready: True, False and Unknown."""
         found = {"True": 0, "False": 0, "Unknown": 0}
-        for name in self._feeds.values():
-            conditions = ((self.feed(name) or {}).get("status") or {}).get("conditions") or ()
-            ready = next((item["status"] for item in conditions if item["type"] == "Ready"), "Unknown")
-            found[ready] = found.get(ready, 0) + 1
+        for (ready, _), count in self.reasons().items():
+            found[ready] = found.get(ready, 0) + count
         return found
+
+    def reasons(self) -> Counter[tuple[str, str]]:
+        """Return how many feeds there are of each status and reason of their condition Ready."""
+        return Counter(map(self._ready, self._feeds.values()))
+
+    def _ready(self, name: FeedName) -> tuple[str, str]:
+        conditions = ((self.feed(name) or {}).get("status") or {}).get("conditions") or ()
+        found = ((item["status"], item.get("reason", "")) for item in conditions if item["type"] == "Ready")
+        return next(found, ("Unknown", "Reconciling"))
 
     def forget_feed(self, uid: str) -> None:
         """Drop what was remembered about a feed that is gone."""

@@ -22,7 +22,7 @@ from prometheus_client import CollectorRegistry
 from marketfeed.database import Pool
 from marketfeed.errors import Unavailable
 from marketfeed.logs import configure, logger
-from marketfeed.metrics import ConsumerMetrics
+from marketfeed.metrics import ConsumerMetrics, ServiceMetrics
 from marketfeed.migrate import migrate
 from marketfeed.policies import backoff_s
 from marketfeed.server import Pulse, Reason, Server
@@ -77,7 +77,9 @@ class ConsumerService:
 
     def run(self) -> None:
         """Run until `stop` is set, then store and commit what was read. Raises MarketfeedError for what is fatal."""
-        server = Server(self._settings.http, Pulse(self._live, self._ready, self._stats), self._registry)
+        pulse = Pulse(self._live, self._ready, self._stats)
+        ServiceMetrics(self._registry, "consumer", pulse.unready, (self._settings.kafka.ca_file,))
+        server = Server(self._settings.http, pulse, self._registry)
         _log.info("listening", url=server.url, feed=self._settings.feed, sink=self._settings.sink)
         try:
             if self._prepare():

@@ -28,6 +28,7 @@ from marketfeed.ingest.report import Report
 from marketfeed.ingest.session import Session
 from marketfeed.ingest.streams import StreamsFile
 from marketfeed.logs import configure, logger
+from marketfeed.metrics import ServiceMetrics
 from marketfeed.pace import Pace
 from marketfeed.publishers import Publisher
 from marketfeed.publishers.kafka import KafkaPublisher
@@ -85,6 +86,8 @@ class Ingestor:
             pairs=self._pairs,
             streams=self._streams,
         )
+        kafka = settings.kafka
+        ServiceMetrics(registry, "ingestor", self.pulse.unready, () if kafka is None else (kafka.ca_file,))
 
     async def run(self) -> int:
         """Work until SIGTERM or SIGINT, then drain; raises what ended the work before."""
@@ -184,7 +187,7 @@ class Ingestor:
         if delivered != self._progress[0] or not pending or self._publisher.problem() is not None:
             self._progress = (delivered, now)
         self._report.frames(self._session.frames, now, time.time())
-        self._report.streams(len(self._file.streams))
+        self._report.streams(self._file.streams, now)
         self._carried = self._session.carried
         self._ready = self._why_not_ready()
         self._stats = self._make_stats(now, pending, failed)

@@ -6,9 +6,90 @@ Names keep the field's words; times are seconds, sizes bytes, as Prometheus asks
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 
+from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, ProcessCollector
+from prometheus_client.metrics_core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from marketfeed import memory
+from marketfeed.certificates import expires_at
 from marketfeed.proof import Tally
+
+Values = Callable[[], Iterable[tuple[Sequence[str], float]]]
+"""Gives each set of label values with its value."""
+
+
+class Computed(Collector):
+    """A gauge whose values are computed when Prometheus asks, on the HTTP server's thread, and at no other time."""
+
+    def __init__(
+        self, name: str, documentation: str, labels: Sequence[str], values: Values, registry: CollectorRegistry
+    ) -> None:
+        self._name, self._documentation, self._labels, self._values = name, documentation, labels, values
+        registry.register(self)
+
+    def describe(self) -> list[GaugeMetricFamily]:
+        """Return the gauge without values: nothing is computed to register it."""
+        return [GaugeMetricFamily(self._name, self._documentation, labels=self._labels)]
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield the gauge with the values of this moment."""
+        (family,) = self.describe()
+        for labels, value in self._values():
+            family.add_metric(labels, value)
+        yield family
+
+
+class ServiceMetrics:
+    """What every service reports of itself: readiness, its process, its container's memory, certificates it trusts.
+
+    unready: why `/readyz` answers 503, None while it answers 200. authorities: PEM files that the service was given.
+    """
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        service: str,
+        unready: Callable[[], str | None],
+        authorities: Sequence[str | None] = (),
+    ) -> None:
+        ProcessCollector(registry=registry)
+        GCCollector(registry=registry)
+        Computed(
+            "marketfeed_ready",
+            "1 while /readyz answers 200, 0 while it answers 503",
+            ["service"],
+            lambda: [([service], float(unready() is None))],
+            registry,
+        )
+        Computed(
+            "marketfeed_memory_used_bytes",
+            "Memory of the container that cannot be dropped at once; shown where it has a limit",
+            [],
+            lambda: [([], each.used) for each in _container()],
+            registry,
+        )
+        Computed(
+            "marketfeed_memory_limit_bytes",
+            "Memory at which the container is ended; not shown without a limit",
+            [],
+            lambda: [([], each.limit) for each in _container()],
+            registry,
+        )
+        Computed(
+            "marketfeed_certificate_expiry_timestamp_seconds",
+            "When the last authority of a certificate file expires",
+            ["file"],
+            lambda: [([file], at) for file in authorities if file and (at := expires_at(Path(file))) is not None],
+            registry,
+        )
+
+
+def _container() -> list[memory.Memory]:
+    found = memory.of_container()
+    return [] if found is None else [found]
 
 
 class IngestorMetrics:
@@ -61,6 +142,17 @@ class IngestorMetrics:
             "When the last frame came",
             ["exchange", "shard"],
             registry=registry,
+        )
+        self._registry = registry
+
+    def last_records(self, values: Values) -> None:
+        """Show for each stream when its last record came; `values` is asked at each scrape."""
+        Computed(
+            "marketfeed_last_record_timestamp_seconds",
+            "When the last record of a stream came; before the first one, since when this process wants the stream",
+            ["exchange", "symbol", "channel"],
+            values,
+            self._registry,
         )
 
 

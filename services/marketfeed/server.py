@@ -35,6 +35,10 @@ class Pulse:
     pairs: Callable[[], list[str]] = field(default=list)
     streams: Callable[[], Mapping[str, list[str]]] | None = None  # of a service that carries streams
 
+    def unready(self) -> Reason:
+        """Return why `/readyz` answers 503; None while it answers 200."""
+        return self.live() or self.ready()
+
 
 class _Handler(BaseHTTPRequestHandler):
     """Routes a GET to the pulse."""
@@ -52,9 +56,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif path == "/livez":
             self._state(pulse.live(), "ok", {})
         elif path in ("/readyz", "/"):
-            self._state(pulse.live() or pulse.ready(), "ok", {})
+            self._state(pulse.unready(), "ok", {})
         elif path == "/health":
-            self._state(pulse.live() or pulse.ready(), "healthy", {"stats": dict(pulse.stats())})
+            self._state(pulse.unready(), "healthy", {"stats": dict(pulse.stats())})
         elif path == "/stats":
             self._json(200, dict(pulse.stats()))
         elif path == "/pairs":

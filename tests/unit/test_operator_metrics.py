@@ -27,3 +27,17 @@ def test_two_operators_do_not_meet() -> None:
     OperatorMetrics(other)
     assert one.get_sample_value("marketfeed_operator_reconciles_total", {"result": "ok"}) == 1
     assert other.get_sample_value("marketfeed_operator_reconciles_total", {"result": "ok"}) is None
+
+
+def test_a_reason_that_is_gone_counts_no_feed() -> None:
+    """A feed whose Secret was made is not shown as lacking it any more."""
+    registry = CollectorRegistry()
+    metrics = OperatorMetrics(registry)
+    lacking, well = ("False", "SecretMissing"), ("True", "AllReady")
+    metrics.show_reasons({lacking: 1, well: 2})
+    metrics.show_reasons({well: 3})
+    seen = {
+        pair: registry.get_sample_value("marketfeed_operator_feeds_by_reason", {"ready": pair[0], "reason": pair[1]})
+        for pair in (lacking, well)
+    }
+    assert seen == {lacking: 0, well: 3}

@@ -341,6 +341,19 @@ def test_a_feed_without_consumers_has_no_service_for_them() -> None:
     ]
 
 
+def test_series_carry_their_feed_by_the_labels_that_alerts_count_by() -> None:
+    """Prometheus makes feed, component, shard and sink of the pods' labels; what a service says of itself stays."""
+    (monitor,) = of_kind(objects_with({}), "PodMonitor")
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    assert endpoint["honorLabels"] is True
+    assert {each["targetLabel"]: each["sourceLabels"] for each in endpoint["relabelings"]} == {
+        "feed": ["__meta_kubernetes_pod_label_marketfeed_dev_feed"],
+        "component": ["__meta_kubernetes_pod_label_app_kubernetes_io_component"],
+        "shard": ["__meta_kubernetes_pod_label_marketfeed_dev_shard"],
+        "sink": ["__meta_kubernetes_pod_label_marketfeed_dev_sink"],
+    }
+
+
 def test_nobody_but_the_streaming_jobs_driver_may_ask_the_api_server() -> None:
     """The account of ingestors and consumers has no role, and no pod of theirs a token."""
     objects = objects_with({"spec.analytics": {}})

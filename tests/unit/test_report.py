@@ -58,3 +58,34 @@ def test_the_age_of_the_last_frame_counts_from_the_last_change() -> None:
     report.frames(3, now=2.0, wall_s=2.0)
     report.frames(3, now=9.0, wall_s=9.0)
     assert report.frame_at == 2.0
+
+
+def test_each_wanted_stream_has_the_time_of_its_last_record() -> None:
+    """Before its first record a stream counts from when it was wanted; one that is dropped is not shown any more."""
+    registry, publisher = CollectorRegistry(), NullPublisher("binance")
+    report = Report(registry, "binance", "feed-0")
+    report.streams(frozenset({BTC, ETH}), now=10.0)
+    report.frames(0, now=10.0, wall_s=1010.0)
+    assert _last_records(registry) == {"BTCUSDT": 1010, "ETHUSDT": 1010}
+    publisher.publish(*encoded(trade(1)))
+    report.publisher(publisher, now=20.0)
+    report.streams(frozenset({BTC}), now=21.0)
+    assert _last_records(registry) == {"BTCUSDT": 1020}
+
+
+def test_a_shard_that_never_connected_says_so() -> None:
+    """No connection and no stream are figures from the beginning, so that an alert can rest on them."""
+    registry = CollectorRegistry()
+    report = Report(registry, "binance", "feed-0")
+    labels = {"exchange": "binance", "shard": "feed-0"}
+    assert registry.get_sample_value("marketfeed_connected", labels) == 0
+    assert registry.get_sample_value("marketfeed_streams", labels) == 0
+    report.connected(again=False)
+    report.streams(frozenset({BTC}), now=1.0)
+    assert registry.get_sample_value("marketfeed_connected", labels) == 1
+    assert registry.get_sample_value("marketfeed_streams", labels) == 1
+
+
+def _last_records(registry: CollectorRegistry) -> dict[str, float]:
+    (family,) = (each for each in registry.collect() if each.name == "marketfeed_last_record_timestamp_seconds")
+    return {sample.labels["symbol"]: sample.value for sample in family.samples}

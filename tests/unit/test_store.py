@@ -181,3 +181,12 @@ def test_readiness_counts_each_feed_once() -> None:
     store.put({**feed(), "status": {"conditions": [{"type": "Ready", "status": "True"}]}})
     store.put({**thing("MarketFeed", "new", 1, uid="u2"), "spec": {}})
     assert store.readiness() == {"True": 1, "False": 0, "Unknown": 1}
+
+
+def test_reasons_tell_feeds_of_one_status_apart() -> None:
+    """Feeds are counted by status and reason of Ready; one without a status waits for its first look."""
+    store = Store()
+    lacking = {"type": "Ready", "status": "False", "reason": "SecretMissing"}
+    store.put({**feed(), "status": {"conditions": [{"type": "Complete", "status": "True"}, lacking]}})
+    store.put({**thing("MarketFeed", "new", 1, uid="u2"), "spec": {}})
+    assert store.reasons() == {("False", "SecretMissing"): 1, ("Unknown", "Reconciling"): 1}

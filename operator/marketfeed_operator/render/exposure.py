@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,9 @@ from marketfeed_operator.render.consumers import consumer_labels
 from marketfeed_operator.render.context import Context
 from marketfeed_operator.render.metadata import COMPONENT_FEED, child, labels
 from marketfeed_operator.render.pods import HTTP_PORT
+
+_TARGET_LABELS = {"feed": FEED_LABEL, "component": COMPONENT, "shard": SHARD_LABEL, "sink": SINK_LABEL}
+_NOT_IN_NAMES = re.compile(r"\W")  # what Prometheus replaces in the names of labels
 
 
 def services(context: Context) -> tuple[Manifest, ...]:
@@ -81,10 +85,24 @@ def pod_monitors(context: Context) -> tuple[Manifest, ...]:
     owner = context.owner
     spec = {
         "selector": {"matchLabels": {FEED_LABEL: owner.name}},
-        "podTargetLabels": [FEED_LABEL, COMPONENT, SHARD_LABEL, SINK_LABEL],
-        "podMetricsEndpoints": [{"port": HTTP_PORT, "path": "/metrics"}],
+        "podMetricsEndpoints": [
+            # What a service says of its own shard and sink is the same as its pod's labels: it is not renamed.
+            {"port": HTTP_PORT, "path": "/metrics", "honorLabels": True, "relabelings": _target_labels()}
+        ],
     }
     return (child(POD_MONITOR, owner, owner.name, labels(owner, COMPONENT_FEED), spec=spec),)
+
+
+def _target_labels() -> list[dict[str, Any]]:
+    """Return how pods' labels become labels of all series: by the short names that rules and dashboards use."""
+    return [
+        {
+            "sourceLabels": [f"__meta_kubernetes_pod_label_{_NOT_IN_NAMES.sub('_', label)}"],
+            "targetLabel": short,
+            "action": "replace",
+        }
+        for short, label in _TARGET_LABELS.items()
+    ]
 
 
 def _component_selector(context: Context, component: str) -> dict[str, str]:

@@ -23,12 +23,18 @@ class Report:
         self._exchange, self._shard = exchange, shard
         self._taken: dict[tuple[str, Stream], int] = {}
         self._changed_at: dict[Stream, float] = {}
+        self._wanted: frozenset[Stream] = frozenset()
+        self._wanted_since: dict[Stream, float] = {}
+        self._epoch_s = 0.0  # of the monotonic clock, s since 1970
         self._frames = 0
         self._failed: Counter[str] = Counter()
         self.frame_at: float | None = None  # monotonic, s
         self.bad_frames: Counter[str] = Counter()
         self.reconnects = 0
         self.taken = 0  # by the publisher
+        for gauge in (self._metrics.connected, self._metrics.streams):
+            gauge.labels(exchange, shard).set(0)  # shown before the first connection, too
+        self._metrics.last_records(self._last_records)
 
     def connected(self, *, again: bool) -> None:
         """Count a connection that was made."""
@@ -55,6 +61,7 @@ class Report:
 
     def frames(self, total: int, now: float, wall_s: float) -> None:
         """Take the number of frames so far; a new one makes the connection fresh."""
+        self._epoch_s = wall_s - now
         if total != self._frames:
             self._metrics.frames.labels(self._exchange, self._shard).inc(total - self._frames)
             self._metrics.last_frame.labels(self._exchange, self._shard).set(wall_s)
@@ -76,10 +83,21 @@ class Report:
                 self._changed_at[flow.stream] = now
                 self.taken += new
 
-    def streams(self, count: int) -> None:
-        """Note how many streams this shard has."""
-        self._metrics.streams.labels(self._exchange, self._shard).set(count)
+    def streams(self, wanted: frozenset[Stream], now: float) -> None:
+        """Note which streams this shard has."""
+        if wanted is self._wanted:
+            return  # as it is several times a second
+        self._metrics.streams.labels(self._exchange, self._shard).set(len(wanted))
+        self._wanted_since = {stream: self._wanted_since.get(stream, now) for stream in wanted}
+        self._wanted = wanted
 
     def fresh(self, streams: Iterable[Stream], now: float, within_s: float) -> int:
         """Return how many of these streams had a record within the last `within_s`."""
         return sum(now - self._changed_at.get(stream, -within_s) < within_s for stream in streams)
+
+    def _last_records(self) -> list[tuple[tuple[str, str, str], float]]:
+        """Return the time of each wanted stream's last record. Called by the HTTP server's thread."""
+        return [
+            ((self._exchange, *stream), self._epoch_s + max(since, self._changed_at.get(stream, since)))
+            for stream, since in self._wanted_since.items()  # never changed, only replaced
+        ]
