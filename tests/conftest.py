@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import secrets
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psycopg2
 import pytest
@@ -14,8 +16,12 @@ from confluent_kafka.admin import AdminClient
 
 from marketfeed.local.kafka import EmbeddedKafka
 from marketfeed.local.postgres import DATABASE, EmbeddedPostgres
+from marketfeed.local.spark import provide
 from marketfeed.settings import KafkaSettings, Secret
 from pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -116,6 +122,32 @@ def pipeline(tmp_path: Path, kafka_settings: KafkaSettings, database: Secret, to
     with Pipeline(tmp_path, kafka_settings, database, topic_name) as feed:
         feed.create_topics()
         yield feed
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    """Start a Spark of two threads that reads Kafka, in this process; all tests that ask for it share it."""
+    found = provide()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in found.environment(heap="768m").items():
+            patch.setenv(name, value)
+        patch.setenv("SPARK_LOCAL_DIRS", str(tmp_path_factory.mktemp("spark")))
+        patch.setattr(sys, "path", [str(found.python_path), *sys.path])
+        from pyspark.sql import SparkSession  # noqa: PLC0415 - it is there from here on
+
+        options = {
+            "spark.master": "local[2]",
+            "spark.app.name": "tests",
+            "spark.jars": ",".join(map(str, found.jars)),
+            "spark.ui.enabled": "false",
+            "spark.sql.shuffle.partitions": "2",
+            "spark.sql.session.timeZone": "UTC",
+            "spark.sql.warehouse.dir": str(tmp_path_factory.mktemp("warehouse")),
+        }
+        session = SparkSession.builder.config(map=options).getOrCreate()
+        session.sparkContext.setLogLevel("ERROR")
+        yield session
+        session.stop()
 
 
 def _execute(dsn: str, statement: str) -> None:

