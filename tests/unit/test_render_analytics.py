@@ -112,12 +112,11 @@ def test_the_driver_is_told_what_its_settings_read() -> None:
     assert (read.feed, read.trade_topic, read.http.port) == ("spot", "binance.trades", 8083)
 
 
-def test_executors_hold_no_password() -> None:
-    """Of the feed's secrets they mount the brokers' authority, which the driver's options name, and nothing else."""
+def test_executors_hold_no_secret() -> None:
+    """The driver tells them where the brokers are and how connections are secured; the database is the driver's."""
     spec = pod(job({"spec.kafka.security": SECURITY[-1]}), "executor")
     assert variables(spec) == {}
-    secrets = [volume["secret"] for volume in spec["volumes"] if "secret" in volume]
-    assert [[item["path"] for item in secret["items"]] for secret in secrets] == [["ca.crt"]]
+    assert not [volume for volume in spec["volumes"] if "secret" in volume]
 
 
 def test_a_role_asks_for_the_processor_that_the_feed_says() -> None:
@@ -201,6 +200,14 @@ def test_progress_is_kept_where_the_feed_says(
         assert volumes == ([] if source is None else [{"name": "checkpoint", **source}])
         mounts = {mount["name"]: mount["mountPath"] for mount in spec["containers"][0]["volumeMounts"]}
         assert mounts.get("checkpoint") == (None if source is None else folder)
+
+
+def test_the_claims_volume_is_writable_for_the_pods() -> None:
+    """A new volume belongs to root: its group becomes the one of the image's user."""
+    claimed = job({"spec.analytics.checkpoint": {"volumeClaim": "progress"}})
+    for role in ("driver", "executor"):
+        assert pod(claimed, role)["securityContext"]["fsGroup"] == 65532
+        assert "fsGroup" not in pod(job(), role)["securityContext"]
 
 
 def test_an_overlay_reaches_the_pods_that_it_is_for() -> None:

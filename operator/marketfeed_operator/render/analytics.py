@@ -23,7 +23,7 @@ from marketfeed_operator.objects import (
     Manifest,
     digest,
 )
-from marketfeed_operator.plan import AnalyticsJob, SecretFile
+from marketfeed_operator.plan import AnalyticsJob
 from marketfeed_operator.render.context import Context
 from marketfeed_operator.render.metadata import child, labels
 from marketfeed_operator.render.pods import (
@@ -58,6 +58,7 @@ SPARK_SETTINGS: Mapping[str, str] = {
 
 _WORK_FOLDER = "/opt/spark/work-dir"  # where Spark's images start, and where its files are put
 _EXECUTOR_ROLE = "executor"
+_GROUP: Mapping[str, Any] = {"fsGroup": 65532, "fsGroupChangePolicy": "OnRootMismatch"}  # that of the image's user
 
 
 def thresholds(context: Context, job: AnalyticsJob) -> Manifest:
@@ -135,7 +136,7 @@ def _driver(context: Context, job: AnalyticsJob) -> dict[str, Any]:
         {"name": thresholds_mount["name"], "configMap": {"name": job.name}},
         *secret_volumes(job.secrets),
     ]
-    template = _template(container, volumes, automountServiceAccountToken=True)
+    template = _template(context, container, volumes, automountServiceAccountToken=True)
     return {
         **_size(role),
         "serviceAccount": job.name,
@@ -146,16 +147,13 @@ def _driver(context: Context, job: AnalyticsJob) -> dict[str, Any]:
 
 
 def _executor(context: Context, job: AnalyticsJob) -> dict[str, Any]:
-    """Return the executors. The driver tells them all but the brokers' authority, a file: they hold no password."""
+    """Return the executors. The driver tells them all that they need: they hold no secret and know no database."""
     role = _wanted(context).executor
     apart = spread({FEED_LABEL: context.owner.name, "spark-role": _EXECUTOR_ROLE})
-    files = [use for use in job.secrets if isinstance(use, SecretFile)]
     template = _template(
-        {
-            **_container("spark-kubernetes-executor"),
-            "volumeMounts": [*_mounts(context, job), *secret_mounts(files)],
-        },
-        [*_volumes(context), *secret_volumes(files)],
+        context,
+        {**_container("spark-kubernetes-executor"), "volumeMounts": _mounts(context, job)},
+        _volumes(context),
         automountServiceAccountToken=False,
         topologySpreadConstraints=[apart],
     )
@@ -168,9 +166,13 @@ def _executor(context: Context, job: AnalyticsJob) -> dict[str, Any]:
     }
 
 
-def _template(container: Mapping[str, Any], volumes: Iterable[Mapping[str, Any]], **pod: Any) -> dict[str, Any]:
+def _template(
+    context: Context, container: Mapping[str, Any], volumes: Iterable[Mapping[str, Any]], **pod: Any
+) -> dict[str, Any]:
+    # A claim's volume belongs to root until it is given to a group.
+    grouped = {} if _wanted(context).checkpoint.volume_claim is None else _GROUP
     spec = {
-        "securityContext": UNPRIVILEGED,
+        "securityContext": {**UNPRIVILEGED, **grouped},
         "enableServiceLinks": False,
         **pod,
         "containers": [container],
