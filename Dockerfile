@@ -48,6 +48,14 @@ RUN --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt \
 COPY --from=wheel /wheel /wheel
 RUN ${INTO} --no-deps /wheel/*.whl && ${COMPILE} /opt/marketfeed
 
+# Spark's reader of Kafka, by the code and the lock that fetch it for one machine.
+FROM services-build AS connector
+# A mirror of the repository of Java archives, where one is needed.
+ARG MARKETFEED_MAVEN_URL
+RUN --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt \
+    SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt \
+    /opt/marketfeed/bin/python -m marketfeed.local.archives spark-kafka /jars
+
 # Spark comes as a source package, which is built with what is locked beside it.
 FROM build AS analytics-build
 COPY services/requirements-analytics.lock /locks/
@@ -57,12 +65,15 @@ RUN --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt \
     && ${INTO} --no-index --no-deps /wheels/*.whl \
     && rm -r /wheels
 COPY --from=wheel /wheel /wheel
+COPY --from=connector /jars /jars
 # Folders that Spark's pods mount over must be there: the root file system is read-only.
 RUN ${INTO} --no-deps /wheel/*.whl && ${COMPILE} /opt/marketfeed \
     && spark=$(echo /opt/marketfeed/lib/python3.*/site-packages/pyspark) \
     && rm -rf "${spark}/examples" "${spark}/data" \
     && mkdir -p "${spark}/conf" "${spark}/work-dir" \
-    && ln -s "${spark}" /opt/spark
+    && cp /jars/*.jar "${spark}/jars/" \
+    && mv "${spark}" /opt/spark \
+    && ln -s /opt/spark "${spark}"
 
 FROM ${BASE} AS final
 # Java asks who it runs as: the user has a name.
@@ -114,6 +125,7 @@ RUN mkdir -p /usr/share/man/man1 \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/*-old /var/log/apt /var/log/*.log
 COPY --from=analytics-build /opt/marketfeed /opt/marketfeed
 COPY --from=analytics-build /opt/spark /opt/spark
+COPY services/marketfeed/analytics/program.py /opt/marketfeed/analytics.py
 COPY --chmod=755 tests/images/spark-entrypoint.sh /opt/entrypoint.sh
 COPY tests/images/sbom.py /usr/share/doc/marketfeed/sbom.py
 RUN /opt/marketfeed/bin/python /usr/share/doc/marketfeed/sbom.py analytics /usr/share/doc/marketfeed/sbom.cdx.json

@@ -14,11 +14,12 @@ import pytest
 
 from images import catalog, provide
 from images.unpacked import USER, Unpacked, unpack
+from marketfeed.local.components import read_lock
 
 COMMANDS = {
     "operator": ("operator", "plan"),
     "services": ("ingest", "consume", "migrate", "simulate", "tail", "topics", "verify"),
-    "analytics": (),
+    "analytics": ("analytics",),
 }
 TOOLS = ("gcc", "cc", "g++", "c++", "clang", "make", "ld", "as", "pip", "pip3", "git", "curl", "wget")
 LOCKS = {
@@ -156,6 +157,42 @@ def test_spark_is_there_whole(image: Unpacked, name: str) -> None:
     assert f"version {locked_spark()}" in version.stderr
     answer = image.run("bash", "-c", "ls -d /opt/spark/jars/spark-kubernetes_* /opt/spark/conf /opt/spark/work-dir")
     assert answer.returncode == 0, answer.stderr
+    (package,) = image.root.glob("opt/marketfeed/lib/python3.*/site-packages/pyspark")
+    assert str(package.readlink()) == "/opt/spark", "half a gigabyte is there twice"
+    bill = (image.root / DOCUMENTS / "sbom.cdx.json").read_text()
+    assert "pkg:maven/org.apache.kafka/kafka-clients@" in bill
+
+
+def test_spark_reads_kafka_with_a_read_only_root(image: Unpacked, name: str) -> None:
+    """The locked archives of the connector are beside Spark's own, and a session of the image's user finds them."""
+    if name != "analytics":
+        return
+    locked = {Path(item.path).name for item in read_lock().archives["spark-kafka"]}
+    assert locked <= {path.name for path in image.root.glob("opt/spark/jars/*.jar")}
+    answer = image.run("/opt/entrypoint.sh", "python", "-c", KNOWS_KAFKA)
+    assert (answer.returncode, answer.stdout) == (0, "org.apache.spark.sql.kafka010.KafkaSourceProvider\n"), (
+        answer.stderr
+    )
+
+
+KNOWS_KAFKA = """
+from pyspark.sql import SparkSession
+session = SparkSession.builder.master("local[1]").config("spark.driver.bindAddress", "127.0.0.1").getOrCreate()
+print(session._jvm.java.lang.Class.forName("org.apache.spark.sql.kafka010.KafkaSourceProvider").getName())
+session.stop()
+"""
+
+
+def test_a_driver_without_settings_says_what_is_missing(image: Unpacked, name: str) -> None:
+    """Asked as Spark asks a driver, the program ends with its own exit code and a sentence, before it starts Java."""
+    if name != "analytics":
+        return
+    asked = ("--properties-file", "/opt/spark/conf/spark.properties", "--class", "org.apache.spark.deploy.PythonRunner")
+    program = "local:///opt/marketfeed/analytics.py"
+    answer = image.run("/opt/entrypoint.sh", "driver", *asked, program, SPARK_DRIVER_BIND_ADDRESS="127.0.0.1")
+    assert answer.returncode == 2, answer.stderr
+    assert "MARKETFEED_FEED is not set" in answer.stderr
+    assert "Traceback" not in answer.stderr
 
 
 def locked_spark() -> str:

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 DPKG_STATUS = Path("/var/lib/dpkg/status")
+SPARK = Path("/opt/spark")
 
 Component = dict[str, Any]
 
@@ -86,9 +87,9 @@ def _all() -> Iterator[Component]:
     yield from python_packages()
     if DPKG_STATUS.exists():
         yield from debian_packages(DPKG_STATUS.read_text(encoding="utf-8"))
-    for folder in map(Path, sys.path):
-        if folder.name == "site-packages":
-            yield from java_archives(folder)
+    packages = [folder for folder in map(Path, sys.path) if folder.name == "site-packages"]
+    for folder in (*packages, SPARK):  # a link to a folder is not followed
+        yield from java_archives(folder)
 
 
 def main() -> None:

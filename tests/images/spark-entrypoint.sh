@@ -17,13 +17,35 @@ java_options() {
   done
 }
 
+# Splits what Spark asks a driver to run into options of spark-submit, the program and its arguments.
+# Spark gives each option a value: --properties-file FILE --class NAME PROGRAM ARGUMENTS...
+split_driver() {
+  SUBMIT=(--conf "spark.driver.bindAddress=${SPARK_DRIVER_BIND_ADDRESS}"
+    --conf "spark.executorEnv.SPARK_DRIVER_POD_IP=${SPARK_DRIVER_BIND_ADDRESS}"
+    --deploy-mode client)
+  while [[ ${1:-} == --* && $# -gt 1 ]]; do
+    [[ $1 == --class ]] || SUBMIT+=("$1" "$2")
+    shift 2
+  done
+  PROGRAM=("$@")
+}
+
 case ${1:-} in
   driver)
     shift
-    set -- "${SPARK_HOME}/bin/spark-submit" \
-      --conf "spark.driver.bindAddress=${SPARK_DRIVER_BIND_ADDRESS}" \
-      --conf "spark.executorEnv.SPARK_DRIVER_POD_IP=${SPARK_DRIVER_BIND_ADDRESS}" \
-      --deploy-mode client "$@"
+    if [[ " $* " == *" org.apache.spark.deploy.PythonRunner "* ]]; then
+      # Python comes first and starts Java, not the other way round: it gets the signals and ends in order, and its exit
+      # code is the container's.
+      split_driver "$@"
+      printf -v PYSPARK_SUBMIT_ARGS '%q ' "${SUBMIT[@]}" pyspark-shell
+      export PYSPARK_SUBMIT_ARGS
+      set -- "${PYSPARK_DRIVER_PYTHON:-python3}" "${PROGRAM[0]#local://}" "${PROGRAM[@]:1}"
+    else
+      set -- "${SPARK_HOME}/bin/spark-submit" \
+        --conf "spark.driver.bindAddress=${SPARK_DRIVER_BIND_ADDRESS}" \
+        --conf "spark.executorEnv.SPARK_DRIVER_POD_IP=${SPARK_DRIVER_BIND_ADDRESS}" \
+        --deploy-mode client "$@"
+    fi
     ;;
   executor)
     OPTIONS=()
