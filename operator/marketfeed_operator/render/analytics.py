@@ -50,6 +50,10 @@ SPARK_SETTINGS: Mapping[str, str] = {
     "spark.executor.minMemoryOverhead": "512m",
     # A Java without memory must end: the Spark operator starts another.
     "spark.driver.defaultJavaOptions": "-XX:+ExitOnOutOfMemoryError",
+    # Else the submission makes a policy itself, which the Spark operator's account may not: the chart brings one.
+    "spark.kubernetes.driver.pod.excludedFeatureSteps": (
+        "org.apache.spark.deploy.k8s.features.NetworkPolicyFeatureStep"
+    ),
     "spark.kubernetes.driver.ownPersistentVolumeClaim": "false",  # or it wants to delete volume claims at its end
     "spark.kubernetes.driver.service.deleteOnTermination": "false",  # the service goes with its owner, the driver
     "spark.ui.enabled": "false",  # what is to be seen of the job is in its metrics
