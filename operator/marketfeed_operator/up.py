@@ -6,19 +6,21 @@ What does not live here: running anything, which `marketfeed.local` does without
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import click
 from pydantic import TypeAdapter, ValidationError
 
 from marketfeed import logs
+from marketfeed.analytics.thresholds import Thresholds
 from marketfeed.errors import ConfigurationError
 from marketfeed.local.run import Options, run
 from marketfeed.local.venue import Market
-from marketfeed.local.workload import Consumer, Shard, Workload
+from marketfeed.local.workload import Analytics, Consumer, Shard, Workload
 from marketfeed_operator.fields import Duration
+from marketfeed_operator.plan import AnalyticsJob, Plan, plan
 from marketfeed_operator.plan import Consumer as PlannedConsumer
-from marketfeed_operator.plan import Plan, plan
 from marketfeed_operator.spec import load
 
 _duration = TypeAdapter(Duration)
@@ -81,6 +83,7 @@ def _speed(_context: click.Context, _parameter: click.Parameter, text: str) -> s
     type=click.Path(file_okay=False, path_type=Path),
     help="Keep data, logs and truth here, and go on with them.",
 )
+@click.option("--no-analytics", is_flag=True, help="Leave out the feed's analytics, and Spark with them.")
 def command(
     file: Path,
     *,
@@ -91,10 +94,12 @@ def command(
     seed: int | None,
     for_s: float | None,
     keep: Path | None,
+    no_analytics: bool,
 ) -> None:
     """Run the MarketFeed in FILE on this machine: a real Kafka, a real PostgreSQL, ingestors and consumers.
 
-    The venue is simulated unless --live. What is missing on the machine is fetched once. An edit of FILE is taken over
+    The venue is simulated unless --live. What is missing on the machine is fetched once. A feed with analytics gets its
+    metrics and alerts by Spark, where 2.5 GiB of memory are available. An edit of FILE is taken over
     while it runs. Ctrl-C ends everything in order and leaves nothing behind but the directory of --keep.
 
     \b
@@ -121,7 +126,7 @@ def command(
         click.echo(f"Note: {warning}")
     if made.suspended:
         raise ConfigurationError(f"{file}: spec.suspend is true, so there is nothing to run: write false")
-    options = Options(market=market, for_s=for_s, keep=keep)
+    options = Options(market=market, for_s=for_s, keep=keep, analytics=not no_analytics)
     click.get_current_context().exit(run(workload(made), watched.changed, options))
 
 
@@ -166,7 +171,13 @@ def workload(made: Plan) -> Workload:
         consumers=tuple(
             replica for consumer in made.consumers if not made.suspended for replica in _replicas(consumer)
         ),
+        analytics=None if made.suspended or made.analytics is None else _analytics(made.analytics),
     )
+
+
+def _analytics(job: AnalyticsJob) -> Analytics:
+    numbers = (Decimal(str(number)) for number in (job.volatility, job.volume_spike, job.spread))
+    return Analytics(name=job.name, settings=job.settings, thresholds=Thresholds(*numbers))
 
 
 def _replicas(consumer: PlannedConsumer) -> Iterator[Consumer]:

@@ -155,6 +155,21 @@ def group_lag(kafka: KafkaSettings, group: str, topics: Sequence[str]) -> int:
         asking.close()
 
 
+def topic_ends(kafka: KafkaSettings, topics: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Return where each topic ends: per partition, as text, the offset of the next record. Raises Unavailable."""
+    asking = consumer(consumer_config(kafka, "marketfeed-ends", "earliest"))
+    try:
+        with answered(kafka):
+            known = asking.list_topics(timeout=ANSWER_TIMEOUT_S).topics
+            return {
+                name: {str(number): _end(asking, name, number) for number in known[name].partitions}
+                for name in topics
+                if name in known
+            }
+    finally:
+        asking.close()
+
+
 @contextmanager
 def answered(kafka: KafkaSettings) -> Iterator[None]:
     """Turn a broker's silence or refusal into Unavailable, in one sentence that names the broker."""
@@ -185,6 +200,11 @@ def _behind(asking: Consumer, committed: TopicPartition) -> int:
     first, end = asking.get_watermark_offsets(committed, timeout=ANSWER_TIMEOUT_S)
     start = committed.offset if committed.offset >= 0 else first
     return max(0, end - start)
+
+
+def _end(asking: Consumer, topic: str, partition: int) -> int:
+    _first, end = asking.get_watermark_offsets(TopicPartition(topic, partition), timeout=ANSWER_TIMEOUT_S)
+    return int(end)
 
 
 def _make(client: Callable[[dict[str, Any]], _Client], config: Mapping[str, Any]) -> _Client:

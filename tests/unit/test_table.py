@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from marketfeed.local.table import ConsumerView, ServerView, ShardView, Snapshot, clock, line, render
+from marketfeed.local.table import AnalyticsView, ConsumerView, ServerView, ShardView, Snapshot, clock, line, render
 
 SNAPSHOT = Snapshot(
     feed="binance-spot",
@@ -80,6 +80,17 @@ def test_missing_prints_and_restarts_stand_out() -> None:
     shown = _shown(replace(SNAPSHOT, missing=7, shards=(replace(SNAPSHOT.shards[0], restarts=2),)))
     assert "7 prints missing" in shown
     assert "running (2 restarts)" in shown
+
+
+def test_analytics_are_shown_where_there_are_any() -> None:
+    """Their windows are in the line and in the table, and a job that is being fetched is no running one."""
+    job = AnalyticsView("binance-spot-analytics", "running", 42, 1, 2, 77, 3.5)
+    assert "| windows 42" in line(replace(SNAPSHOT, analytics=job))
+    shown = _shown(replace(SNAPSHOT, analytics=job), width=80)
+    assert [part for part in ("analytics", "corrected", "alerts", "42", "77", "3.5 s ago") if part not in shown] == []
+    fetched = replace(SNAPSHOT, analytics=AnalyticsView("binance-spot-analytics", "fetching"))
+    assert line(fetched).endswith("| windows - | not running: binance-spot-analytics")
+    assert "windows" not in line(SNAPSHOT)
 
 
 def test_without_kafka_no_rows_are_promised() -> None:

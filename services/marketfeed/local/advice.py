@@ -9,7 +9,7 @@ _ADVICE = (
     ),
     (
         ("Cannot allocate memory", "OutOfMemoryError", "insufficient memory", "could not map anonymous shared memory"),
-        "Memory is short: a run takes about 1 GiB, most of it for Kafka; end what else runs",
+        "Memory is short: a run takes about 1 GiB, 2.5 GiB with analytics; end what else runs, or try --no-analytics",
     ),
     (
         ("Address already in use", "address already in use", "Failed to bind"),

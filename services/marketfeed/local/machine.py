@@ -15,9 +15,10 @@ from typing import Any
 
 from marketfeed import topics
 from marketfeed.errors import ConfigurationError, MarketfeedError, Unavailable
-from marketfeed.kafka import group_lag
-from marketfeed.local import endpoints
+from marketfeed.kafka import group_lag, topic_ends
+from marketfeed.local import analysis, endpoints
 from marketfeed.local.advice import advice
+from marketfeed.local.analysis import Analysis
 from marketfeed.local.child import Entry
 from marketfeed.local.endpoints import Endpoints
 from marketfeed.local.fleet import Fleet
@@ -59,6 +60,7 @@ class Machine:
         self._postgres_keeper = Keeper(self._postgres, self) if self._postgres else None
         self._venue = SimulatedVenue(market, workload.symbols, len(workload.streams), folder, self) if market else None
         self.fleet = Fleet(folder, self, screen.say)
+        self.analysis = Analysis(folder, self, screen.say)
 
     @property
     def dsn(self) -> Secret | None:
@@ -66,11 +68,12 @@ class Machine:
         return self._postgres.dsn if self._postgres else None
 
     async def start(self) -> None:
-        """Start everything, as much side by side as can be; returns when every service listens."""
+        """Start everything, as much side by side as can be; returns when all but analytics listen."""
         await _all_or_none(self._start_kafka(), self._start_postgres(), self._start_venue())
         self.fleet.addresses = self._addresses()
         await self.fleet.apply(self._workload)
         await self._telling("the services", asyncio.gather(*(service.listening() for service in self.fleet.services)))
+        await self.analysis.apply(self._workload.analytics, self.fleet.addresses)  # last: its start takes both cores
 
     async def apply(self, workload: Workload) -> None:
         """Take an edited feed over. Raises ConfigurationError for what only a new start can do."""
@@ -80,6 +83,7 @@ class Machine:
         if self._venue is not None:
             await self._venue.follow(workload.symbols, len(workload.streams))
         await self.fleet.apply(workload)
+        await self.analysis.apply(workload.analytics, self.fleet.addresses)
         self._workload = workload
         self._publish()
 
@@ -119,8 +123,28 @@ class Machine:
         """Stop the consumers in order; return who could not do so."""
         return await self.fleet.stop_consumers()
 
+    async def analysed(self, patience_s: float) -> str | None:
+        """Wait until analytics have processed all there is and compared it with the ledger once more.
+
+        Returns what is left to do when nothing has moved for `patience_s`, None when nothing is.
+        """
+        settings = self.analysis.settings
+        if settings is None or self._kafka is None:
+            return None
+        try:
+            ends = await asyncio.to_thread(topic_ends, self._kafka.settings, list(analysis.topics(settings).values()))
+        except Unavailable as error:
+            return str(error)
+        return await self.analysis.finished(ends, patience_s)
+
+    async def stop_analysis(self) -> list[str]:
+        """Stop analytics in order; return its name when it could not do so."""
+        service = self.analysis.service
+        return [] if await self.analysis.stop() or service is None else [service.name]
+
     async def stop(self) -> None:
         """Stop what is left, services first and servers last."""
+        await self.analysis.stop()
         await self.fleet.drain_shards()
         await self.fleet.stop_consumers()
         if self._venue is not None:
@@ -131,6 +155,7 @@ class Machine:
     def kill(self) -> None:
         """Kill everything at once."""
         self.fleet.kill()
+        self.analysis.kill()
         if self._venue is not None:
             self._venue.service.kill()
         for keeper in (self._kafka_keeper, self._postgres_keeper):
@@ -226,7 +251,8 @@ class Machine:
 
     def _publish(self) -> None:
         """Bring the endpoints file up to date; what runs does not depend on it."""
-        services = {service.name: service.url for service in self.fleet.services if service.url is not None}
+        running = [*self.fleet.services, *([self.analysis.service] if self.analysis.service else [])]
+        services = {service.name: service.url for service in running if service.url is not None}
         self._endpoints = replace(self._endpoints, services=services)
         try:
             self._endpoints.write(self._folder)

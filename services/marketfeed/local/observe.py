@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import psycopg2
@@ -19,7 +19,7 @@ from marketfeed.errors import MarketfeedError
 from marketfeed.local.machine import Machine
 from marketfeed.local.stats import fetch
 from marketfeed.local.supervisor import Service
-from marketfeed.local.table import ConsumerView, ShardView, Snapshot
+from marketfeed.local.table import AnalyticsView, ConsumerView, ShardView, Snapshot
 
 ANSWER_TIMEOUT_S = 1.0
 
@@ -66,8 +66,9 @@ class Observatory:
         """Ask everything at once; takes little more than a second at most."""
         shards = [running.service for running in self._machine.fleet.shards.values()]
         consumers = [running.service for running in self._machine.fleet.consumers.values()]
-        missing, answers = await asyncio.gather(
+        missing, job, answers = await asyncio.gather(
             asyncio.to_thread(_missing, self._machine.dsn),
+            self._machine.analysis.stats(),
             asyncio.gather(*(_stats(service) for service in (*shards, *consumers))),
         )
         now = time.monotonic()
@@ -80,6 +81,29 @@ class Observatory:
             shards=tuple(self._shard(*pair, now) for pair in zip(shards, answers, strict=False)),
             consumers=tuple(self._consumer(*pair, now) for pair in zip(consumers, answers[len(shards) :], strict=True)),
             missing=missing,
+            analytics=self._analytics(job, now),
+        )
+
+    def _analytics(self, stats: Stats, now: float) -> AnalyticsView | None:
+        service = self._machine.analysis.service
+        if service is None:
+            return None
+        queries = (stats.get("queries") or {}).values()
+
+        def total(name: str) -> float | None:
+            found = stats.get(name)
+            count = None if found is None else sum(found.values())
+            return self._counts[f"{service.name}/{name}"].take(now, count)[0]
+
+        return AnalyticsView(
+            name=service.name,
+            state=self._machine.analysis.state,
+            windows=total("windows_written"),
+            corrected=total("windows_corrected"),
+            alerts=total("alerts"),
+            lag_records=_sum(query.get("lag_records") for query in queries),
+            batch_age_s=max((query.get("batch_age_s") or 0.0 for query in queries), default=None),
+            restarts=service.restarts,
         )
 
     def _shard(self, service: Service, stats: Stats, now: float) -> ShardView:
@@ -109,6 +133,12 @@ class Observatory:
             dead_letters=stats.get("dead_letters"),
             restarts=service.restarts,
         )
+
+
+def _sum(numbers: Iterable[int | None]) -> int | None:
+    """Add up; None where there is nothing, or one of them is not known."""
+    known = list(numbers)
+    return sum(number or 0 for number in known) if known and None not in known else None
 
 
 async def _stats(service: Service) -> Stats:

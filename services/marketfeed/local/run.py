@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from marketfeed.local import kafka, runs
 from marketfeed.local.advice import advice
 from marketfeed.local.files import write_atomically
 from marketfeed.local.machine import Machine
+from marketfeed.local.memory import available_bytes, too_little
 from marketfeed.local.observe import Observatory
 from marketfeed.local.postgres_binaries import find_binaries
 from marketfeed.local.screen import Screen
@@ -30,6 +31,7 @@ LOOK_EVERY_S = 1.0
 EDIT_POLL_S = 0.5
 STORE_PATIENCE_S = 30.0  # how long the lag may stand still before the last records count as stuck
 LEAVE_PATIENCE_S = 5.0  # the same after Ctrl-C, when somebody waits
+ANALYSE_PATIENCE_S = 90.0  # how long analytics may stand still: Spark may just be starting
 STOP_TIMEOUT_S = 60.0
 INTERRUPTED = 130
 
@@ -39,11 +41,15 @@ Reload = Callable[[], Workload | None]
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How to run. `market` None connects to the real venue; `for_s` None runs until Ctrl-C."""
+    """How to run. `market` None connects to the real venue; `for_s` None runs until Ctrl-C.
+
+    Without `analytics` there are none, whatever the feed says.
+    """
 
     market: Market | None
     for_s: float | None = None
     keep: Path | None = None
+    analytics: bool = True
 
 
 def run(workload: Workload, reload: Reload, options: Options) -> int:
@@ -69,7 +75,8 @@ class _Run:
         self._folder = folder
         self._record = runs.new(workload.feed, folder, kept=options.keep is not None)
         self._screen = Screen()
-        self._machine = Machine(workload, options.market, folder, self._screen)
+        self._analytics = options.analytics and self._has_room()
+        self._machine = Machine(self._allowed(workload), options.market, folder, self._screen)
         self._asked_to_stop = asyncio.Event()
 
     async def live(self) -> int:
@@ -126,7 +133,7 @@ class _Run:
             try:
                 workload = await asyncio.to_thread(self._reload) or workload
                 if workload is not None:
-                    await self._machine.apply(workload)
+                    await self._machine.apply(self._allowed(workload))
                     self._screen.say(f"The edited feed is running: {len(workload.streams)} streams")
                     workload = None
                 await self._machine.settle()
@@ -141,17 +148,52 @@ class _Run:
         """Drain; after the full time of `--for`, prove. Return the exit code."""
         full_time = not self._asked_to_stop.is_set()
         self._screen.say("Draining: the ingestors deliver, the consumers store what is left")
-        stuck = await self._machine.drain_shards()
+        stuck = [] if full_time else await self._machine.stop_analysis()
+        stuck += await self._machine.drain_shards()
         left = await self._machine.stored(STORE_PATIENCE_S if full_time else LEAVE_PATIENCE_S)
         stuck += await self._machine.stop_consumers()
         if left:
             self._screen.warn(f"Records in Kafka that are not in the database: at least {left:,}")
+        stuck += await self._finish_analysis()
         if stuck:
             self._screen.warn(f"{', '.join(stuck)} could not finish in order")
         if not full_time:
             return 0
         complete = await self._prove()
         return 0 if complete and not left and not stuck else 1
+
+    async def _finish_analysis(self) -> list[str]:
+        """Let analytics, where they still run, finish with what there is, and stop; return who could not in order."""
+        if self._machine.analysis.service is None:
+            return []
+        self._screen.say("Waiting for analytics to finish with the last records")
+        task = asyncio.create_task(self._machine.analysed(ANALYSE_PATIENCE_S))
+        if await self._unless_interrupted(task):
+            left = task.result()
+            if left is not None:
+                self._screen.warn(f"Analytics did not finish; what is left: {left}")
+        return await self._machine.stop_analysis()
+
+    async def _unless_interrupted(self, task: asyncio.Task[str | None]) -> bool:
+        """Wait for the task, and give it up at Ctrl-C; return whether it is done."""
+        stop = asyncio.create_task(self._asked_to_stop.wait())
+        try:
+            await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
+            return task.done()
+        finally:
+            for waiting in (task, stop):
+                waiting.cancel()
+
+    def _has_room(self) -> bool:
+        """Tell whether there is memory for analytics, where the feed has any; a person is told when there is not."""
+        problem = too_little(available_bytes()) if self._workload.analytics is not None else None
+        if problem is not None:
+            self._screen.say(problem)
+        return problem is None
+
+    def _allowed(self, workload: Workload) -> Workload:
+        """Return what of the workload runs on this machine."""
+        return workload if self._analytics else replace(workload, analytics=None)
 
     async def _prove(self) -> bool:
         """Read the database back, print the proof and remember it; return whether it is complete."""

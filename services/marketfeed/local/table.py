@@ -9,7 +9,14 @@ from rich.console import Group, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-_COLOURS = {"running": "green", "starting": "yellow", "restarting": "red", "failed": "red", "stopped": "dim"}
+_COLOURS = {
+    "running": "green",
+    "starting": "yellow",
+    "fetching": "yellow",
+    "restarting": "red",
+    "failed": "red",
+    "stopped": "dim",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,20 @@ class ConsumerView:
 
 
 @dataclass(frozen=True, slots=True)
+class AnalyticsView:
+    """The streaming job as it last described itself; numbers are None until it has."""
+
+    name: str
+    state: str
+    windows: float | None = None
+    corrected: float | None = None
+    alerts: float | None = None
+    lag_records: int | None = None
+    batch_age_s: float | None = None
+    restarts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything that is shown at one moment; `missing` counts prints that the ledger knows to be absent."""
 
@@ -60,6 +81,7 @@ class Snapshot:
     shards: tuple[ShardView, ...]
     consumers: tuple[ConsumerView, ...]
     missing: int | None
+    analytics: AnalyticsView | None = None
 
 
 def render(snapshot: Snapshot) -> RenderableType:
@@ -68,6 +90,8 @@ def render(snapshot: Snapshot) -> RenderableType:
     parts: list[RenderableType] = [_heading(snapshot), _servers(snapshot.servers), _shards(snapshot.shards, prefix)]
     if snapshot.consumers:
         parts.append(_consumers(snapshot.consumers, prefix))
+    if snapshot.analytics is not None:
+        parts.append(_analytics(snapshot.analytics, prefix))
     return Group(*parts)
 
 
@@ -89,7 +113,10 @@ def line(snapshot: Snapshot) -> str:
             f"lag {_count(_sum(consumer.lag_records for consumer in consumers))}",
             f"missing {_count(snapshot.missing)}",
         ]
-    everything: tuple[ServerView | ShardView | ConsumerView, ...] = (*snapshot.servers, *shards, *consumers)
+    jobs = (snapshot.analytics,) if snapshot.analytics is not None else ()
+    parts += [f"windows {_count(job.windows)}" for job in jobs]
+    everything: tuple[ServerView | ShardView | ConsumerView | AnalyticsView, ...]
+    everything = (*snapshot.servers, *shards, *consumers, *jobs)
     troubled = [view.name for view in everything if view.state != "running"]
     if troubled:
         parts.append(f"not running: {', '.join(troubled)}")
@@ -147,6 +174,20 @@ def _consumers(views: tuple[ConsumerView, ...], prefix: str) -> Table:
             _seconds(view.lag_s),
             _count(view.dead_letters),
         )
+    return table
+
+
+def _analytics(view: AnalyticsView, prefix: str) -> Table:
+    table = _table("analytics", "state", "windows", "corrected", "alerts", "lag", "last batch")
+    table.add_row(
+        view.name.removeprefix(prefix),
+        _state(view.state, view.restarts),
+        _count(view.windows),
+        _count(view.corrected),
+        _count(view.alerts),
+        _count(view.lag_records),
+        f"{_seconds(view.batch_age_s)} ago",
+    )
     return table
 
 

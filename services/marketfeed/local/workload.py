@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from marketfeed.analytics.thresholds import Thresholds
 from marketfeed.settings import (
+    AnalyticsSettings,
     ConsumerSettings,
     HttpSettings,
     IngestorSettings,
@@ -35,14 +37,24 @@ class Consumer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Analytics:
+    """The streaming job, its settings without this machine's addresses, and what its flags are judged by."""
+
+    name: str
+    settings: AnalyticsSettings
+    thresholds: Thresholds
+
+
+@dataclass(frozen=True, kw_only=True)
 class Workload:
-    """Everything that a feed needs on this machine; without `kafka` there are no topics and no consumers."""
+    """Everything that a feed needs on this machine; without `kafka` there are no topics, consumers and analytics."""
 
     feed: str
     kafka: bool
     topics: tuple[Topic, ...]
     shards: tuple[Shard, ...]
     consumers: tuple[Consumer, ...]
+    analytics: Analytics | None = None
 
     @property
     def streams(self) -> frozenset[str]:
@@ -84,6 +96,20 @@ def consumer_settings(consumer: Consumer, addresses: Addresses) -> ConsumerSetti
         kafka=KafkaSettings(bootstrap_servers=addresses.kafka),
         dsn=addresses.dsn,
         auto_offset_reset="earliest",
+        http=HTTP,
+    )
+
+
+def analytics_settings(analytics: Analytics, addresses: Addresses, folder: Path) -> AnalyticsSettings:
+    """Return the job's settings for this machine, with its progress and its thresholds in `folder`."""
+    if addresses.kafka is None or addresses.dsn is None:
+        raise ValueError("analytics need a broker and a database")
+    return replace(
+        analytics.settings,
+        kafka=KafkaSettings(bootstrap_servers=addresses.kafka),
+        dsn=addresses.dsn,
+        thresholds_file=str(folder / "thresholds.json"),
+        checkpoint=str(folder / "checkpoint"),
         http=HTTP,
     )
 
