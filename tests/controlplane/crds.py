@@ -1,4 +1,4 @@
-"""The definitions of others' kinds, generated or taken from their own sources when they are first asked for.
+"""The definitions of others' kinds, and the Spark operator's chart, taken from their own sources when first asked for.
 
 None is committed. What does not live here: our own definition (`crds/` of the checkout).
 """
@@ -54,6 +54,11 @@ def spark_application() -> Path:
     )
 
 
+def spark_operator_chart() -> Path:
+    """Return the folder of the Spark operator's own Helm chart, its definitions included."""
+    return _from_module("spark-operator", _SPARK_OPERATOR, "charts/spark-operator-chart")
+
+
 def pod_monitor() -> Path:
     """Return the Prometheus operator's PodMonitor."""
     return _from_module("prometheus-operator", _PROMETHEUS_OPERATOR, f"{_MONITORING}_podmonitors.yaml")
@@ -101,10 +106,10 @@ def _java(minimum: int) -> Java:
 
 
 def _from_module(folder: str, module: str, path: str) -> Path:
-    """Return one file of a Go module, in the version and with the sum of `modules/<folder>`."""
+    """Return one file or folder of a Go module, in the version and with the sum of `modules/<folder>`."""
     files = [MODULES / folder / name for name in ("go.mod", "go.sum")]
     identity = "\n".join(file.read_text() for file in files)
-    return _cached(f"{Path(path).stem}.yaml", identity, lambda target: _copy(files, module, path, target))
+    return _cached(Path(path).name, identity, lambda target: _copy(files, module, path, target))
 
 
 def _copy(files: list[Path], module: str, path: str, target: Path) -> None:
@@ -113,13 +118,18 @@ def _copy(files: list[Path], module: str, path: str, target: Path) -> None:
     for file in files:
         shutil.copy(file, scratch)
     answer = toolchain.run(toolchain.find_go(), "mod", "download", "-json", module, directory=scratch)
-    shutil.copy(Path(json.loads(answer)["Dir"], path), target)
-    target.chmod(0o644)
+    source = Path(json.loads(answer)["Dir"], path)
+    if source.is_dir():
+        shutil.copytree(source, target, copy_function=shutil.copyfile)
+    else:
+        shutil.copyfile(source, target)  # without its mode: what Go keeps may not be written to
+    for folder in (target, *target.rglob("*")):
+        folder.chmod(0o755 if folder.is_dir() else 0o644)
     shutil.rmtree(scratch)
 
 
 def _cached(name: str, identity: str, make: Callable[[Path], None]) -> Path:
-    """Return the file `name` of the cache that belongs to `identity`; `make(path)` writes it where it is missing."""
+    """Return what the cache has as `name` for `identity`; `make(path)` writes it where it is missing."""
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
     folder = build(cache_dir() / f"crd-{Path(name).stem}-{digest}", lambda temporary: make(temporary / name))
     return folder / name

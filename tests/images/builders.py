@@ -21,7 +21,7 @@ from marketfeed.errors import MarketfeedError
 from marketfeed.local.components import cache_dir, make_folder
 
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
-_PASSED_ON = ("PIP_INDEX_URL",)  # what decides where packages come from
+_PASSED_ON = ("PIP_INDEX_URL", "MARKETFEED_MAVEN_URL")  # what decides where packages and archives come from
 _ANSWER_TIMEOUT_S = 10
 _BUILD_TIMEOUT_S = 3600
 _TAIL_LINES = 30
@@ -64,6 +64,9 @@ class Builder(Protocol):
     def save(self, reference: str, archive: Path) -> None:
         """Write the image as a docker-archive."""
 
+    def load(self, archive: Path) -> None:
+        """Take the image of a docker-archive into the store, under the name that it has there."""
+
     def remove(self, reference: str) -> None:
         """Forget an image that the store may hold."""
 
@@ -88,6 +91,10 @@ class Docker:
     def save(self, reference: str, archive: Path) -> None:
         """See Builder."""
         _run(["docker", "save", "--output", str(archive), reference], archive.with_suffix(".log"))
+
+    def load(self, archive: Path) -> None:
+        """See Builder."""
+        _run(["docker", "load", "--quiet", "--input", str(archive)], archive.with_suffix(".log"))
 
     def remove(self, reference: str) -> None:
         """See Builder."""
@@ -120,6 +127,10 @@ class Buildah:
         """See Builder."""
         target = f"docker-archive:{archive}:{reference}"
         _run([*self.start, "push", "--quiet", reference, target], archive.with_suffix(".log"))
+
+    def load(self, archive: Path) -> None:
+        """See Builder."""
+        _run([*self.start, "pull", "--quiet", f"docker-archive:{archive}"], archive.with_suffix(".log"))
 
     def remove(self, reference: str) -> None:
         """See Builder."""

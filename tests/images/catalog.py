@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from controlplane import binaries
 from marketfeed.errors import ConfigurationError
 
 ROOT = Path(__file__).parents[2]
@@ -32,14 +33,15 @@ _COMMON = (
     "tests/images/sbom.py",
 )
 _SOURCES = ("operator/marketfeed_operator", "services/marketfeed")
-_OWN = {"analytics": ("tests/images/spark-entrypoint.sh",)}
+_OWN = {"analytics": ("services/requirements.lock", "tests/images/spark-entrypoint.sh")}
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """One image: its build context, the files of it that matter, the Dockerfile's target where it has several.
 
-    components: what of marketfeed.local's lies in the context beside them, each in a folder of its name.
+    components: what of marketfeed.local's lies in the context beside them, each in a folder of its name. programs: those
+    of Go modules, beside them too. parent: the image of NAMES that it starts from, in place of the base.
     """
 
     name: str
@@ -47,6 +49,8 @@ class Recipe:
     files: tuple[Path, ...]
     target: str | None = None
     components: tuple[str, ...] = ()
+    programs: tuple[binaries.Group, ...] = ()
+    parent: str | None = None
 
 
 def _ours() -> dict[str, tuple[str, ...]]:
@@ -56,7 +60,8 @@ def _ours() -> dict[str, tuple[str, ...]]:
 OURS = tuple(_LOCKS)
 REAL_SERVERS: Mapping[str, tuple[str, ...]] = {"kafka": ("kafka",), "postgresql": (), "redis": ()}
 """The real servers, each with the components of marketfeed.local that its image holds."""
-NAMES = (*OURS, *REAL_SERVERS)
+SPARK_OPERATOR = "spark-operator"
+NAMES = (*OURS, *REAL_SERVERS, SPARK_OPERATOR)
 
 
 def recipe(name: str) -> Recipe:
@@ -66,6 +71,9 @@ def recipe(name: str) -> Recipe:
     if name in REAL_SERVERS:
         folder = SERVERS / name
         return Recipe(name, folder, tuple(sorted(folder.iterdir())), components=REAL_SERVERS[name])
+    if name == SPARK_OPERATOR:
+        files = (SERVERS / name / "Dockerfile",)
+        return Recipe(name, SERVERS / name, files, programs=(binaries.SPARK_OPERATOR,), parent="analytics")
     raise ConfigurationError(f"There is no image {name!r}: choose from {', '.join(NAMES)}")
 
 

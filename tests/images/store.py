@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from controlplane import binaries
 from images import base, builders, catalog
 from images.base import Base
 from images.builders import AUTHORITIES, Builder, Order
@@ -65,12 +66,15 @@ def identity(recipe: Recipe, chosen: Base) -> str:
     """Return the hash of all that an image is made of."""
     archives = read_lock().archives
     components = [item.sha256 for component in recipe.components for item in archives[component]]
-    return catalog.content_hash(recipe.files, recipe.target or "", chosen.identity, *components)
+    programs = map(binaries.identity, recipe.programs)
+    start = chosen.identity if recipe.parent is None else identity(catalog.recipe(recipe.parent), chosen)
+    return catalog.content_hash(recipe.files, recipe.target or "", start, *components, *programs)
 
 
 def _make(recipe: Recipe, reference: str, builder: Builder, chosen: Base, folder: Path) -> None:
-    """Build an image and leave its archive, and the log of its build, in `folder`."""
-    sys.stderr.write(f"Building {reference} with {builder.name} on {chosen.reference}\n")
+    """Build an image, after the one that it starts from, and leave its archive and its build's log in `folder`."""
+    start = chosen.reference if recipe.parent is None else _held(provide(recipe.parent), builder)
+    sys.stderr.write(f"Building {reference} with {builder.name} on {start}\n")
     started = time.monotonic()
     revision = _revision(recipe)
     with _context(recipe) as context:
@@ -78,7 +82,7 @@ def _make(recipe: Recipe, reference: str, builder: Builder, chosen: Base, folder
             reference=reference,
             context=context,
             target=recipe.target,
-            arguments=_arguments(recipe, chosen, revision),
+            arguments={**_arguments(recipe, chosen, revision), "BASE": start},
             epoch=revision.epoch,
             authorities=AUTHORITIES if AUTHORITIES.exists() else None,
         )
@@ -89,11 +93,17 @@ def _make(recipe: Recipe, reference: str, builder: Builder, chosen: Base, folder
     sys.stderr.write(f"  {recipe.name}: {size:.0f} MB in {time.monotonic() - started:.0f} s\n")
 
 
+def _held(image: Image, builder: Builder) -> str:
+    """Return the image's reference, which the builder's store then holds, as one may not that was made elsewhere."""
+    if not builder.has(image.reference):
+        builder.load(image.archive)
+    return image.reference
+
+
 def _arguments(recipe: Recipe, chosen: Base, revision: Revision) -> dict[str, str]:
     if recipe.target is None:
-        return {"BASE": chosen.reference}
+        return {}
     return {
-        "BASE": chosen.reference,
         "BUILD_BASE": chosen.with_pip,
         "VERSION": metadata.version("marketfeed"),
         "REVISION": revision.commit,
@@ -112,6 +122,9 @@ def _context(recipe: Recipe) -> Iterator[Path]:
             (context / component).mkdir()
             for archive in fetch(component, f"the image {recipe.name} holds it"):
                 shutil.copy(archive, context / component)
+        for group in recipe.programs:
+            for program in binaries.built(group):
+                shutil.copy(program, context)
         yield context
 
 

@@ -6,7 +6,7 @@ What does not live here: how parts are installed (install), printing progress (s
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -117,6 +117,11 @@ def _up(state: Path, tell: Tell) -> Stand:
     with steps(f"{FEED} ready"):
         install.await_feed(stand.cluster)
     return stand
+
+
+def load(stand: Stand, names: Iterable[str]) -> dict[str, str]:
+    """Give the node these images too, built where they are missing; return, by name, the references of all it has."""
+    return _load(stand.up, stand.folder, {name: images.provide(name) for name in names})
 
 
 def _load(running: background.Up, state: Path, built: Mapping[str, images.Image]) -> dict[str, str]:

@@ -22,7 +22,7 @@ LOADED = "loaded.json"
 """File in the state folder that says which images the node was given."""
 
 IMAGES = ("operator", "services", "kafka", "postgresql", "redis")
-"""What the node is given. The streaming job's image is not: nothing here runs Spark."""
+"""What the node is given. The streaming job's image comes with the Spark operator, for one scenario: `stand.spark`."""
 
 _ROOT = Path(__file__).parents[2]
 _CHARTS = _ROOT / "charts"
@@ -80,7 +80,8 @@ def await_feed(cluster: Cluster) -> None:
 
 def operator_images(references: Mapping[str, str]) -> dict[str, Any]:
     """Return the operator chart's values that name images."""
-    return {"image": _image(references["operator"]), "services": {"image": _image(references["services"])}}
+    values = {"image": _image(references["operator"]), "services": {"image": _image(references["services"])}}
+    return values | ({"analytics": {"image": _image(references["analytics"])}} if "analytics" in references else {})
 
 
 def platform_images(references: Mapping[str, str]) -> dict[str, Any]:

@@ -71,6 +71,17 @@ def test_every_recipe_names_files_that_are_there(name: str) -> None:
     assert recipe.context / "Dockerfile" in recipe.files
 
 
+def test_an_image_upon_another_changes_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Spark operator's image is another one as soon as the streaming job's is, or its program's module."""
+    chosen = base.Base("debian", "debian", "debian")
+    operator = catalog.recipe("spark-operator")
+    before = store.identity(operator, chosen)
+    assert store.identity(operator, chosen) == before
+    assert store.identity(replace(operator, programs=()), chosen) != before
+    monkeypatch.setattr(catalog, "_OWN", {**catalog._OWN, "analytics": ()})
+    assert store.identity(operator, chosen) != before
+
+
 def test_an_unknown_image_is_refused_with_those_that_there_are() -> None:
     """Whoever mistypes a name reads the right ones."""
     with pytest.raises(
