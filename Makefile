@@ -77,7 +77,7 @@ check: setup ## Lint, format, types, architecture
 bench: setup ## Measure: each line is JSON with a ratio within this run and its target (BENCH="store --rounds 3")
 	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(BENCH)
 
-generate: setup ## Make again what is generated: crds, the chart's copies, requirements.lock and the locks of fetched components
+generate: setup ## Make again what is generated: crds, the chart's copies, dashboards, requirements.lock and the locks of fetched components
 	@$(LOCK) --extra operator --extra services --extra dev -o requirements.lock
 	@$(LOCK) --extra operator -c requirements.lock -o operator/requirements.lock
 	@$(LOCK) --extra services -c requirements.lock -o services/requirements.lock
@@ -87,6 +87,7 @@ generate: setup ## Make again what is generated: crds, the chart's copies, requi
 	@$(BIN)/python -m marketfeed_operator.crd
 	@$(BIN)/python -m marketfeed_operator.rbac --rules > charts/marketfeed-operator/files/rbac.yaml
 	@$(BIN)/python -m marketfeed_operator.chart_settings
+	@$(BIN)/python -m marketfeed_operator.dashboards
 	@PYTHONPATH=tests $(BIN)/python -m controlplane.relock
 
 clean: ## Remove what setup and the tools left in the checkout

@@ -1,0 +1,10 @@
+-- Mean and least spread. A window is flagged whose mean is too many times its least.
+SELECT $__timeGroupAlias(window_start, $__interval),
+       concat_ws(' ', exchange, symbol) AS metric,
+       sum(spread_bps_sum) / nullif(sum(quote_updates), 0) AS average,
+       min(min_spread_bps) AS least
+FROM spread_metrics
+WHERE $__timeFilter(window_start)
+  AND exchange = ANY (ARRAY[$exchange]::text[]) AND symbol = ANY (ARRAY[$symbol]::text[])
+GROUP BY 1, 2
+ORDER BY 1, 2;
