@@ -160,7 +160,7 @@ def test_spark_is_there_whole(image: Unpacked, name: str) -> None:
     (package,) = image.root.glob("opt/marketfeed/lib/python3.*/site-packages/pyspark")
     assert str(package.readlink()) == "/opt/spark", "half a gigabyte is there twice"
     bill = (image.root / DOCUMENTS / "sbom.cdx.json").read_text()
-    assert "pkg:maven/org.apache.kafka/kafka-clients@" in bill
+    assert "/kafka-clients@" in bill
 
 
 def test_spark_reads_kafka_with_a_read_only_root(image: Unpacked, name: str) -> None:

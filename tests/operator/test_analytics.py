@@ -110,7 +110,7 @@ def test_the_job_runs_follows_its_spec_and_goes_with_its_section(feeds: Feeds, s
 
 
 def _thresholds(feeds: Feeds) -> dict[str, float]:
-    found: dict[str, float] = json.loads((feeds.get("configmap", JOB) or {})["data"]["alerts.json"])
+    found: dict[str, float] = json.loads((feeds.get("configmap", JOB) or {})["data"]["thresholds.json"])
     return found
 
 

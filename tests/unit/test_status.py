@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from marketfeed_operator.changes import ChangeClass, Difference
 from marketfeed_operator.crd import definition
 from marketfeed_operator.handover import HandOver, Move
-from marketfeed_operator.objects import COMPONENT, KAFKA_TOPIC_V1, Key, Manifest, Served, key_of
+from marketfeed_operator.objects import COMPONENT, COMPONENT_ANALYTICS, KAFKA_TOPIC_V1, Key, Manifest, Served, key_of
 from marketfeed_operator.observed import DirectTopics, Observed, Sample
 from marketfeed_operator.outcome import Outcome
 from marketfeed_operator.spark import Verdict
@@ -451,6 +451,25 @@ def test_analytics_are_what_the_supervisor_found() -> None:
     good = Verdict("Running", ready=True, reason="Running", message="", nudge=None)
     assert said(made(healthy(body), outcome(body, analytics=good)), "Ready")[0] == "True"
     assert said(made(healthy(body)), "AnalyticsReady") == ("False", "Waiting")
+
+
+@pytest.mark.parametrize(
+    ("problem", "answer"),
+    [
+        ("database: connection refused", ("False", "DatabaseUnavailable")),
+        ("does not answer: timed out", ("False", "NotAnswering")),
+        (None, ("True", "AllReady")),
+    ],
+)
+def test_analytics_are_what_a_driver_that_runs_says_of_itself(problem: str | None, answer: tuple[str, str]) -> None:
+    """The Spark operator knows that its pod runs, and not whether it does its work."""
+    body = feed(ANALYTICS)
+    driver = pod("spot-analytics-driver")
+    driver["metadata"]["labels"][COMPONENT] = COMPONENT_ANALYTICS
+    seen = healthy(body)
+    seen = sampled(replace(seen, pods=(*seen.pods, driver)), "spot-analytics-driver", {}, problem)
+    good = Verdict("Running", ready=True, reason="Running", message="", nudge=None)
+    assert said(made(seen, outcome(body, analytics=good)), "AnalyticsReady") == answer
 
 
 def test_a_suspended_feed_is_stopping_and_then_suspended() -> None:

@@ -27,7 +27,8 @@ from marketfeed_operator.outcome import Outcome
 from marketfeed_operator.plan import Plan
 from marketfeed_operator.spark import STARTED_AGAIN
 from marketfeed_operator.status.conditions import PASSING, Condition
-from marketfeed_operator.status.workloads import Workload, missing_secret, workload
+from marketfeed_operator.status.symptoms import reason_of
+from marketfeed_operator.status.workloads import Workload, missing_secret, running, workload
 
 _STOPPED = "spec.suspend is true"
 
@@ -94,7 +95,18 @@ def analytics(observed: Observed, outcome: Outcome, plan: Plan) -> tuple[Conditi
         causes = [("", Cause("Waiting", "the job is being created"))]
     elif not causes and verdict is not None and not verdict.ready:
         causes = [("", Cause(verdict.reason, verdict.message))]
+    elif not causes:
+        causes = [("", Cause(reason_of(problem), presentable(problem))) for problem in _driver_problems(observed)]
     return _condition("AnalyticsReady", causes, "the streaming job runs"), state
+
+
+def _driver_problems(observed: Observed) -> Iterator[str]:
+    """Yield why a driver that runs does not do its work, in its own words: no probe asks it, see render.analytics."""
+    for pod in observed.pods:
+        sample = observed.samples.get(str(pod["metadata"]["name"]))
+        is_analytics = labels_of(pod).get(COMPONENT) == COMPONENT_ANALYTICS and running(pod)
+        if is_analytics and sample is not None and sample.problem:
+            yield sample.problem
 
 
 def suspended(observed: Observed, plan: Plan) -> Condition:
