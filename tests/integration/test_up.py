@@ -3,135 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import secrets
 import signal
-import subprocess
-import sys
-import tempfile
-import urllib.request
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 import psycopg2
 import pytest
 
-from helpers import gone, recordings, wait_until
+from helpers import recordings, wait_until
 from marketfeed.local.postgres import EmbeddedPostgres
 from marketfeed.local.runs import POSTGRES, sweep
 from marketfeed.simulator.instruments import parse_symbols
 from marketfeed.simulator.market import Market
 from truth import issued, stored
-
-DEADLINE_S = 90.0
-MARK = "MARKETFEED_TEST_MARK"
-
-FEED = """
-apiVersion: marketfeed.dev/v1alpha1
-kind: MarketFeed
-metadata: {name: spot}
-spec:
-  exchange: binance
-  symbols: [BTCUSDT, ETHUSDT]
-  channels: [trade, aggTrade, bookTicker]
-  ingest: {streamsPerShard: 4}
-  sinks:
-  - {name: postgres, type: postgresql, secretRef: {name: postgres, key: dsn}, batch: {maxDelay: 200ms}}
-"""
-
-
-@dataclass
-class Up:
-    """A running `marketfeed up`. `output` is what it printed, complete once it has ended."""
-
-    process: subprocess.Popen[str]
-    log: Path
-    mark: str
-
-    @property
-    def output(self) -> str:
-        return self.log.read_text()
-
-    @property
-    def folder(self) -> Path:
-        return self.endpoints_file.parent
-
-    @property
-    def endpoints_file(self) -> Path:
-        """The file of endpoints, once everything runs."""
-
-        def announced() -> re.Match[str] | None:
-            assert self.process.poll() is None, self.output
-            return re.search(r"Where everything answers: (.*endpoints\.json)", self.output)
-
-        found = wait_until(announced, DEADLINE_S, "the run to stand")
-        assert found is not None
-        return Path(found[1])
-
-    @property
-    def endpoints(self) -> dict[str, Any]:
-        return dict(json.loads(self.endpoints_file.read_text()))
-
-    def stats(self, service: str) -> dict[str, Any]:
-        url = f"{self.endpoints['services'][service]}/stats"
-        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - a service of ours on loopback
-            return dict(json.load(answer))
-
-    def rows(self, condition: str = "true") -> int:
-        return int(query(self.endpoints["postgres"], f"SELECT count(*) FROM trades WHERE {condition}")[0][0])
-
-    def processes(self) -> list[psutil.Process]:
-        """Everything that the run started: its descendants, and what was cut loose but carries its mark."""
-        marked = [process for process in psutil.process_iter() if _mark(process) == self.mark]
-        return [*psutil.Process(self.process.pid).children(recursive=True), *marked]
-
-    def wait(self) -> int:
-        return self.process.wait(DEADLINE_S)
-
-
-def _mark(process: psutil.Process) -> str | None:
-    try:
-        return process.environ().get(MARK)
-    except (psutil.Error, OSError):
-        return None
-
-
-def _all_gone(processes: list[psutil.Process]) -> bool:
-    return all(gone(process.pid) for process in processes)
-
-
-def query(dsn: str, statement: str) -> list[tuple[Any, ...]]:
-    """Return the rows of a statement."""
-    with closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
-        cursor.execute(statement)
-        return cursor.fetchall()
-
-
-@contextmanager
-def up(feed: Path, *options: str) -> Iterator[Up]:
-    """Run `marketfeed up`; a run that a test leaves behind is killed, and everything that it started with it."""
-    mark = secrets.token_hex(8)
-    with tempfile.TemporaryDirectory(prefix="marketfeed-test-") as folder:
-        log = Path(folder) / "output"
-        with log.open("w") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "marketfeed", "up", str(feed), *options],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                text=True,
-                env={**os.environ, MARK: mark},
-            )
-        try:
-            yield Up(process, log, mark)
-        finally:
-            process.kill()
-            process.wait()
+from up_runs import DEADLINE_S, FEED, Up, all_gone, query, up
 
 
 @pytest.fixture
@@ -238,7 +125,7 @@ def test_ctrl_c_leaves_nothing_behind(feed: Path) -> None:
         assert len(started) > 6  # simulator, two shards, consumer, broker, database
         run.process.send_signal(signal.SIGINT)
         assert run.wait() == 0, run.output
-    assert _all_gone(started)
+    assert all_gone(started)
     assert not folder.exists()
 
 
@@ -250,7 +137,7 @@ def test_a_second_ctrl_c_ends_at_once(feed: Path) -> None:
         wait_until(lambda: "Stopping in order" in run.output, DEADLINE_S, "the first Ctrl-C to be taken")
         run.process.send_signal(signal.SIGINT)
         assert run.wait() == 130, run.output
-    wait_until(lambda: _all_gone(started), DEADLINE_S, "every process to end")
+    wait_until(lambda: all_gone(started), DEADLINE_S, "every process to end")
     assert not folder.exists()
 
 
@@ -260,7 +147,7 @@ def test_a_killed_runner_leaves_no_process(feed: Path) -> None:
         folder, started = run.folder, run.processes()
         run.process.kill()
         run.wait()
-        wait_until(lambda: _all_gone(started), DEADLINE_S, "every process to end")
+        wait_until(lambda: all_gone(started), DEADLINE_S, "every process to end")
         assert folder.exists()
     sweep()
     assert not folder.exists()

@@ -89,7 +89,7 @@ def test_analytics_are_shown_where_there_are_any() -> None:
     shown = _shown(replace(SNAPSHOT, analytics=job), width=80)
     assert [part for part in ("analytics", "corrected", "alerts", "42", "77", "3.5 s ago") if part not in shown] == []
     fetched = replace(SNAPSHOT, analytics=AnalyticsView("binance-spot-analytics", "fetching"))
-    assert line(fetched).endswith("| windows - | not running: binance-spot-analytics")
+    assert line(fetched).endswith("| windows - (analytics fetching)")
     assert "windows" not in line(SNAPSHOT)
 
 

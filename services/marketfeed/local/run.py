@@ -17,6 +17,7 @@ from typing import Any
 from marketfeed.errors import ConfigurationError, MarketfeedError, Unavailable
 from marketfeed.local import kafka, runs
 from marketfeed.local.advice import advice
+from marketfeed.local.analysis import FETCHING
 from marketfeed.local.files import write_atomically
 from marketfeed.local.machine import Machine
 from marketfeed.local.memory import available_bytes, too_little
@@ -166,7 +167,12 @@ class _Run:
         """Let analytics, where they still run, finish with what there is, and stop; return who could not in order."""
         if self._machine.analysis.service is None:
             return []
-        self._screen.say("Waiting for analytics to finish with the last records")
+        fetching = self._machine.analysis.state == FETCHING
+        self._screen.say(
+            "Waiting for analytics: Spark is still being fetched; Ctrl-C goes on without them"
+            if fetching
+            else "Waiting for analytics to finish with the last records"
+        )
         task = asyncio.create_task(self._machine.analysed(ANALYSE_PATIENCE_S))
         if await self._unless_interrupted(task):
             left = task.result()

@@ -114,9 +114,8 @@ def line(snapshot: Snapshot) -> str:
             f"missing {_count(snapshot.missing)}",
         ]
     jobs = (snapshot.analytics,) if snapshot.analytics is not None else ()
-    parts += [f"windows {_count(job.windows)}" for job in jobs]
-    everything: tuple[ServerView | ShardView | ConsumerView | AnalyticsView, ...]
-    everything = (*snapshot.servers, *shards, *consumers, *jobs)
+    parts += [_windows(job) for job in jobs]
+    everything: tuple[ServerView | ShardView | ConsumerView, ...] = (*snapshot.servers, *shards, *consumers)
     troubled = [view.name for view in everything if view.state != "running"]
     if troubled:
         parts.append(f"not running: {', '.join(troubled)}")
@@ -189,6 +188,11 @@ def _analytics(view: AnalyticsView, prefix: str) -> Table:
         f"{_seconds(view.batch_age_s)} ago",
     )
     return table
+
+
+def _windows(view: AnalyticsView) -> str:
+    """Return the windows that are written, and what else the job is at: it starts later than everything else."""
+    return f"windows {_count(view.windows)}{'' if view.state == 'running' else f' (analytics {view.state})'}"
 
 
 def _table(*columns: str, texts: int = 2) -> Table:
