@@ -19,8 +19,9 @@ SIMULATOR = {
     "spec.endpoints.rest": ["http://simulator.kafka:8766"],
 }
 ONE_BROKER = {"spec.kafka.topics.replicas": 1}
+FEW_CORES = {f"spec.analytics.{role}.coreRequest": "200m" for role in ("driver", "executor")}
 DIFFERENCES = {
-    "kind": {**SIMULATOR, **ONE_BROKER},
+    "kind": {**SIMULATOR, **ONE_BROKER, **FEW_CORES},
     "simulated": {**SIMULATOR, **ONE_BROKER, "spec.kafka.topics.provisioner": "direct"},
 }
 NEEDS_SPARK = "spec.analytics."  # may be left out: not every small cluster has the Spark operator

@@ -217,6 +217,8 @@ def test_parts_can_be_left_out(laptop: Laptop, environment: dict[str, str], gone
     assert answer.stdout.count("left out") == len(gone)
     images = shlex.join(laptop.calls("python")[0])
     assert ("analytics" in images) == ("spark-operator" not in gone)
+    switched_off = [call for call in laptop.calls("kubectl") if "patch" in call and "analytics" in " ".join(call)]
+    assert len(switched_off) == ("spark-operator" in gone), "a feed waits for ever for a job that nobody runs"
 
 
 def test_another_feed_is_applied(laptop: Laptop) -> None:
