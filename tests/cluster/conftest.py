@@ -14,6 +14,7 @@ import images
 import stand as stands
 from images import catalog
 from marketfeed.errors import MarketfeedError
+from stand import spark
 from stand.background import Stand, missing, provide
 from stand.feeds import Feeds
 from stand.scenario import Stopwatch, Tell
@@ -22,6 +23,7 @@ _REQUIRED = "MARKETFEED_E2E"
 _LINES = pytest.StashKey[list[str]]()
 _WHOLE_S = 1500  # the first scenario brings the stand up, with images that may have to be built
 _GONE_S = 120.0
+_NEEDED = {"test_images.py": catalog.OURS, "test_scenario_6_spark.py": spark.IMAGES}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -46,7 +48,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     with _shown(session.config), suppress(MarketfeedError):
         provide()
-        for name in catalog.OURS if "test_images.py" in wanted else ():
+        more = [name for file, names in _NEEDED.items() if file in wanted for name in names]
+        for name in dict.fromkeys(more):
             images.provide(name)
 
 
@@ -108,6 +111,12 @@ def _teller(config: pytest.Config) -> Callable[[str], None]:
             print(line, flush=True)  # noqa: T201 - progress for a person, minutes long
 
     return tell
+
+
+@pytest.fixture(scope="session")
+def progress(pytestconfig: pytest.Config) -> Callable[[str], None]:
+    """Return what shows progress while tests run."""
+    return _teller(pytestconfig)
 
 
 @pytest.fixture(scope="session")

@@ -40,7 +40,7 @@ _OWN = {"analytics": ("services/requirements.lock", "tests/images/spark-entrypoi
 class Recipe:
     """One image: its build context, the files of it that matter, the Dockerfile's target where it has several.
 
-    components: what of marketfeed.local's lies in the context beside them, each in a folder of its name. programs: those
+    components: what of marketfeed.local's lies in the context beside them, each in a folder of its name. programs:
     of Go modules, beside them too. parent: the image of NAMES that it starts from, in place of the base.
     """
 

@@ -10,10 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from marketfeed_operator.objects import (
     KAFKA_TOPIC_V1,
     POD_MONITOR,
-    ROLE,
-    ROLE_BINDING,
-    SERVICE_ACCOUNT,
-    SPARK_APPLICATION,
     Kind,
 )
 from marketfeed_operator.rbac import rule
@@ -29,11 +25,7 @@ def _of(kinds: Iterable[Kind], verbs: tuple[str, ...], why: str) -> dict[Right, 
 
 
 UNSEEN: Mapping[Right, str] = {
-    **_of((KAFKA_TOPIC_V1, SPARK_APPLICATION, POD_MONITOR), _ALL, "their APIs are not served on this node"),
-    **_of((ROLE, ROLE_BINDING), ("get", "create", "patch", "delete"), "only a streaming job has a role"),
-    **_of(
-        (SERVICE_ACCOUNT,), ("delete",), "the garbage collector takes a feed's own; only a streaming job's goes before"
-    ),
+    **_of((KAFKA_TOPIC_V1, POD_MONITOR), _ALL, "their APIs are not served on this node"),
     **dict.fromkeys(of_rules(ANALYTICS_RULES), "nobody may hand out what he does not have: for the streaming job"),
 }
 """Rights that no scenario on this node needs, and why; tests/operator uses them."""

@@ -9,6 +9,7 @@ from typing import Any
 from stand import install
 from stand.background import Stand, loaded
 from stand.scenario import SYMBOLS, ScenarioFeed
+from stand.streaming import StreamingFeed
 
 NO_IMAGE = "localhost/marketfeed/services:there-is-none"
 
@@ -22,7 +23,7 @@ class Feeds:
 
     flow: undisturbed but for what its owner changes. killed: whose processes, broker and database are killed. frozen:
     whose ingestor stops. mute: whose venue falls silent. broken: that has neither image nor secret. kept, gone: that
-    are deleted with Retain and with Delete.
+    are deleted with Retain and with Delete. streaming: with a streaming job, begun by its scenario alone.
     """
 
     def __init__(self, stand: Stand) -> None:
@@ -35,15 +36,16 @@ class Feeds:
         self.broken = ScenarioFeed(stand, "broken", own_venue=False, spec={"ingest": {"podTemplate": _BAD_IMAGE}})
         self.kept = ScenarioFeed(stand, "kept", own_venue=False, spec={"deletionPolicy": "Retain"})
         self.gone = ScenarioFeed(stand, "gone", own_venue=False)
+        self.streaming = StreamingFeed(stand, "streaming")
 
     @property
     def all(self) -> tuple[ScenarioFeed, ...]:
-        """All of them."""
+        """All that begin together."""
         return (self.flow, self.killed, self.frozen, self.mute, self.broken, self.kept, self.gone)
 
     def let_in(self) -> None:
         """Let them reach broker and database, as an administrator would, by a value of the platform's chart."""
-        names = ",".join(feed.namespace for feed in self.all)
+        names = ",".join(feed.namespace for feed in (*self.all, self.streaming))
         self._upgrade(f"--set=networkPolicies.clientNamespaces={{{names}}}")
 
     def shut_out(self) -> None:
@@ -74,10 +76,14 @@ class Feeds:
 
     def clear(self, timeout_s: float) -> None:
         """Delete them with their namespaces, and wait until nothing of them is left."""
-        cluster = self.stand.cluster
-        names = [feed.namespace for feed in self.all]
-        for feed in self.all:
+        found = (*self.all, self.streaming)
+        for feed in found:
             feed.end()
+        self.await_gone(*found, timeout_s=timeout_s)
+
+    def await_gone(self, *feeds: ScenarioFeed, timeout_s: float) -> None:
+        """Wait until nothing of these feeds' namespaces is left."""
+        cluster, names = self.stand.cluster, [feed.namespace for feed in feeds]
 
         def left() -> set[str]:
             return {item["metadata"]["name"] for item in cluster.items("namespaces")} & {*names}
