@@ -48,8 +48,14 @@ EVERYTHING: dict[str, Any] = {
         },
     },
     "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}, "interval": "15s"},
-    "rules": {"enabled": True, "labels": {"release": "prometheus"}},
+    "rules": {
+        "enabled": True,
+        "labels": {"release": "prometheus"},
+        "runbookBaseUrl": "https://runbooks.example.com/marketfeed/",
+        "configMap": {"enabled": True, "namespace": "kafka"},
+    },
     "dashboards": {"enabled": True, "annotations": {"grafana_folder": "marketfeed"}},
+    "alerting": {"enabled": True, "annotations": {"grafana_folder": "marketfeed"}},
 }
 CASES: dict[str, tuple[Mapping[str, Any], tuple[str, ...]]] = {
     "default": ({}, ()),

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 
 import restricted
+import rule_files
 from charting import CHARTS, Manifest, golden_text, hooks_of, lint, of_kind, one, pod_templates, refusal, render
 from marketfeed_operator import chart_settings, rbac
 from marketfeed_operator.api.leader import LEASE_NAME
@@ -48,8 +49,8 @@ def test_lint_finds_nothing(values: Mapping[str, Any]) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_objects_are_as_expected(case: str, check_golden: Callable[[Path, str], None]) -> None:
-    """The objects equal the committed ones; the definition and the dashboards, which have files, are left out."""
-    objects = [each for each in rendered(case) if "-dashboard-" not in each["metadata"]["name"]]
+    """The objects equal the committed ones; definition, dashboards and Grafana's alerts have files and are left out."""
+    objects = [each for each in rendered(case) if not re.search("-(dashboard|alerting)", each["metadata"]["name"])]
     text = golden_text(objects, without=["CustomResourceDefinition"])
     check_golden(HERE / "golden" / "operator" / f"{case}.yaml", text)
 
@@ -185,16 +186,29 @@ def test_monitoring_is_there_where_it_is_served(served: tuple[str, ...], expecte
     objects = render(CHART, api_versions=served)
     assert {each["kind"] for each in objects} & {"PodMonitor", "PrometheusRule"} == expected
     assert any("dashboard" in each["metadata"]["name"] for each in objects) == bool(expected)
+    assert any("alerting" in each["metadata"]["name"] for each in objects) == bool(expected)
 
 
-def test_rules_and_dashboards_know_the_operators_metrics() -> None:
-    """Every series that an alert or a panel asks for is one that the operator has."""
-    rules = [yaml.safe_load(path.read_text()) for path in CHART.glob("files/rules/*")]
-    dashboards = [json.loads(path.read_text()) for path in CHART.glob("files/dashboards/*")]
-    targets = [target for board in dashboards for panel in board["panels"] for target in panel["targets"]]
-    named = {name for each in (*rules, *targets) for name in re.findall(r"marketfeed_operator_\w+", each["expr"])}
+def test_dashboards_go_where_grafana_mounts_them() -> None:
+    """A Grafana that mounts ConfigMaps finds all in its namespace, by the names that the platform mounts by default."""
+    there = {"enabled": True, "namespace": "grafana"}
+    objects = of_kind(render(CHART, {"dashboards": there, "alerting": there}), "ConfigMap")
+    published = {each["metadata"]["name"]: each for each in objects if each["metadata"]["namespace"] == "grafana"}
+    mounted = yaml.safe_load((CHARTS / "marketfeed-platform" / "values.yaml").read_text())["grafana"]
+    names = [*mounted["dashboards"]["configMaps"], *mounted["alerting"]["configMaps"]]
+    assert sorted(names) == sorted(published)
+    kept = {name: text.strip() for each in published.values() for name, text in each["data"].items()}
+    boards = {path.name: path.read_text().strip() for path in CHART.glob("files/dashboards/*")}
+    rules = {f"marketfeed-{path.name}": path.read_text().strip() for path in CHART.glob("files/alerting/*")}
+    assert kept == boards | rules
+
+
+def test_rules_know_the_operators_metrics() -> None:
+    """Every series of the operator that an alert asks for is one that it has; panels are tests/unit's business."""
+    rules = [rule_files.alert(file) for file in rule_files.FILES]
+    named = {name for each in rules for name in re.findall(r"marketfeed_operator_\w+", each["expr"])}
+    assert named
     assert named - _catalogue() == set()
-    assert len(named) > 10
 
 
 def _catalogue() -> set[str]:
@@ -208,19 +222,39 @@ def _catalogue() -> set[str]:
     return histograms | {name for name, kind in kinds.items() if kind != "histogram"}
 
 
-def test_rules_are_about_this_release() -> None:
-    """An alert of one release is not silenced or set off by the operator of another namespace."""
-    rules = one(render(CHART, namespace="feeds", api_versions=MONITORING), "PrometheusRule")["spec"]["groups"][0][
-        "rules"
-    ]
-    assert {each["alert"] for each in rules} == {
-        "MarketfeedOperatorDown",
-        "MarketfeedReconcilesFailing",
-        "MarketfeedQueueStuck",
+@pytest.mark.parametrize(("watched", "feeds"), [([], ".+"), (["spot", "futures"], "spot|futures")])
+def test_the_rules_are_those_that_promtool_tests(watched: list[str], feeds: str) -> None:
+    """Helm puts files together and replaces placeholders as the rules' own tests do, for each release its own."""
+    objects = render(CHART, {"watchNamespaces": watched}, namespace="mf", api_versions=MONITORING)
+    (group,) = one(objects, "PrometheusRule")["spec"]["groups"]
+    alerts = [rule_files.alert(file, "mf", feeds) for file in rule_files.FILES]
+    assert group["rules"] == rule_files.group(alerts, "mf", feeds)["groups"][0]["rules"]
+    text = json.dumps(group)
+    assert "RELEASE_NAMESPACE" not in text
+    assert "FEED_NAMESPACES" not in text
+
+
+def test_a_prometheus_without_its_operator_gets_the_same_rules() -> None:
+    """The ConfigMap holds what the PrometheusRule holds, in the namespace of that Prometheus."""
+    objects = rendered("everything")
+    held = one(objects, "ConfigMap", "marketfeed-operator-rules")
+    assert held["metadata"]["namespace"] == "kafka"
+    assert yaml.safe_load(held["data"]["marketfeed.yaml"]) == {
+        "groups": one(objects, "PrometheusRule")["spec"]["groups"]
     }
-    assert all('namespace="feeds"' in each["expr"] for each in rules)
-    assert "RELEASE_NAMESPACE" not in json.dumps(rules)
-    assert any("{{ $value" in each["annotations"]["description"] for each in rules)
+    assert not [
+        each for each in of_kind(rendered("default"), "ConfigMap") if each["metadata"]["name"].endswith("rules")
+    ]
+
+
+def test_an_alert_names_its_runbook_where_somebody_keeps_it() -> None:
+    """With a base, each alert has the address of its file; without one, no host is named."""
+    (group,) = one(rendered("everything"), "PrometheusRule")["spec"]["groups"]
+    for rule in group["rules"]:
+        if "alert" in rule:
+            name = rule["annotations"]["runbook"].removeprefix("runbooks/")
+            assert rule["annotations"]["runbook_url"] == f"https://runbooks.example.com/marketfeed/{name}"
+    assert "runbook_url" not in json.dumps(render(CHART, api_versions=MONITORING))
 
 
 def test_the_test_may_read_the_lease_and_nothing_else() -> None:

@@ -55,7 +55,7 @@ EVERYTHING: dict[str, Any] = {
     "postgresql": {"timescale": False, "settings": {"shared_buffers": "256MB"}},
     "cockroachdb": {"enabled": True},
     "redis": {"enabled": True},
-    "prometheus": {"scrapeNamespaces": ["marketfeed"]},
+    "prometheus": {"scrapeNamespaces": ["marketfeed"], "rules": {"configMaps": ["feeds", "desk"]}},
     "grafana": {
         "dashboards": {"configMaps": ["market-overview", "risk-monitor"]},
         "alerting": {"configMaps": ["alert-rules"]},
@@ -419,7 +419,9 @@ def test_no_e_mail_is_sent_unless_somebody_asks_for_it() -> None:
     assert "contactPoints" not in text
     mail = yaml.safe_load(one(rendered(EVERYTHING), "ConfigMap", "grafana-provisioning")["data"]["email.yaml"])
     assert mail["contactPoints"][0]["receivers"][0]["settings"]["addresses"] == "desk@example.com"
-    assert mail["policies"][0]["receiver"] == "email"
+    (policy,) = mail["policies"]
+    assert (policy["receiver"], policy["routes"][0]["receiver"]) == ("email", "email")
+    assert mail["contactPoints"][0]["name"] == "email"
 
 
 def test_grafanas_datasource_is_called_timescaledb() -> None:
@@ -516,3 +518,31 @@ def test_the_scripts_pass_shellcheck() -> None:
     scripts = sorted(CHART.glob("files/**/*.sh"))
     assert len(scripts) == 5
     subprocess.run([program, *scripts], check=True)
+
+
+def test_prometheus_takes_rules_up_from_config_maps() -> None:
+    """Those of the operator's chart by name, where they are, and again when they change; none where none is named."""
+    held, bare = rendered(), rendered({"prometheus": {"rules": {"configMaps": []}}})
+    pod = one(held, "StatefulSet", "prometheus")["spec"]["template"]["spec"]
+    (rules,) = (each for each in pod["volumes"] if each["name"] == "rules")
+    assert rules["projected"]["sources"] == [{"configMap": {"name": "marketfeed-operator-rules", "optional": True}}]
+    (container,) = pod["containers"]
+    (folder,) = (each["mountPath"] for each in container["volumeMounts"] if each["name"] == "rules")
+    assert _prometheus(held)["rule_files"] == [f"{folder}/*.yaml"]
+    assert "--enable-feature=auto-reload-config" in container["args"]
+    assert "rule_files" not in _prometheus(bare)
+    assert "rules" not in json.dumps(one(bare, "StatefulSet", "prometheus"))
+
+
+def test_prometheus_gives_series_the_labels_that_rules_count_by() -> None:
+    """Feeds' series carry namespace, pod, feed, component, shard and sink, as with the Prometheus operator."""
+    (job,) = (each for each in _prometheus(rendered())["scrape_configs"] if each["job_name"] == "feeds")
+    made = {each["target_label"] for each in job["relabel_configs"] if "target_label" in each}
+    assert made == {"namespace", "pod", "feed", "component", "shard", "sink"}
+    assert job["honor_labels"] is True
+
+
+def _prometheus(objects: list[Manifest]) -> dict[str, Any]:
+    """Return Prometheus's configuration."""
+    configuration: dict[str, Any] = yaml.safe_load(one(objects, "ConfigMap", "prometheus")["data"]["prometheus.yaml"])
+    return configuration
