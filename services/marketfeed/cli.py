@@ -36,8 +36,9 @@ class Commands(click.Group):
         except ModuleNotFoundError as error:
             if (error.name or "").startswith("marketfeed"):
                 raise
+            extras = "analytics" if cmd_name == "analytics" else "operator,services"
             raise click.ClickException(
-                f"`marketfeed {cmd_name}` needs the package {error.name}: install marketfeed[operator,services]"
+                f"`marketfeed {cmd_name}` needs the package {error.name}: install marketfeed[{extras}]"
             ) from None
         return command
 

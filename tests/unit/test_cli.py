@@ -37,7 +37,7 @@ def test_help_asks_for_no_settings(subcommand: str) -> None:
     assert "--help" in done.stdout
 
 
-@pytest.mark.parametrize("service", ["ingest", "consume"])
+@pytest.mark.parametrize("service", ["ingest", "consume", "analytics"])
 def test_a_service_s_help_lists_its_variables(service: str) -> None:
     """What a service can be told stands in its --help, down to the port."""
     done = run(service, "--help")
@@ -45,7 +45,7 @@ def test_a_service_s_help_lists_its_variables(service: str) -> None:
     assert "HTTP_PORT" in done.stdout
 
 
-@pytest.mark.parametrize("service", ["ingest", "consume"])
+@pytest.mark.parametrize("service", ["ingest", "consume", "analytics"])
 def test_missing_settings_are_one_line_and_exit_code_2(service: str) -> None:
     """A service without its settings ends with 2 and names the variables, without a traceback."""
     done = run(service)
