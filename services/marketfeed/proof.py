@@ -91,10 +91,27 @@ class Totals:
 
 
 @dataclass(frozen=True, slots=True)
+class MetricsProof:
+    """A table of metrics, each window computed anew from the stored records.
+
+    `windows` were looked at, `equal` ones are the same to the last digit, flags included, `complete` ones are marked
+    so, `waiting` ones have late records and are about to be corrected; `different` says of each other one what differs.
+    """
+
+    table: str
+    windows: int
+    equal: int
+    complete: int
+    different: tuple[str, ...] = ()
+    waiting: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Proof:
     """Whether everything that can be proven is there, and all that says so.
 
-    `complete`: something is stored, no stream with proven ids has a gap, and the ledger agrees with the tables.
+    `complete`: something is stored, no stream with proven ids has a gap, the ledger agrees with the tables, and so do
+    the metrics.
     """
 
     complete: bool
@@ -103,6 +120,7 @@ class Proof:
     minutes: tuple[Minute, ...]
     gaps: tuple[GapFound, ...]
     disagreements: tuple[str, ...]
+    metrics: tuple[MetricsProof, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the proof as JSON values; times are ISO 8601 in UTC."""
@@ -178,8 +196,13 @@ def _absent(rows: Sequence[Entry], judged: Sequence[bool], margin: int) -> int:
     return sum(count for count, counts in zip(absent, judged[len(before) :], strict=True) if counts)
 
 
-def assemble(held: Sequence[Entry], ledger: Sequence[Entry], breaks: Sequence[Break]) -> Proof:
-    """Prove from what the tables hold, what the ledger says, and where ids are not contiguous."""
+def assemble(
+    held: Sequence[Entry], ledger: Sequence[Entry], breaks: Sequence[Break], metrics: Sequence[MetricsProof] = ()
+) -> Proof:
+    """Prove from what the tables hold, what the ledger says, where ids are not contiguous, and what metrics are worth.
+
+    A table of metrics without any window is left out: no job fills it.
+    """
     minutes: list[Minute] = []
     streams: list[StreamProof] = []
     for stream, group in groupby(sorted(held), key=_stream):
@@ -190,12 +213,16 @@ def assemble(held: Sequence[Entry], ledger: Sequence[Entry], breaks: Sequence[Br
     gaps = tuple(gap for item in breaks if (gap := _gap(item)) is not None)
     disagreements = (*_disagreements(held, ledger), *_repeated(breaks))
     return Proof(
-        complete=bool(held) and not disagreements and all(gap.grade is not Grade.PROVEN for gap in gaps),
+        complete=bool(held)
+        and not disagreements
+        and all(gap.grade is not Grade.PROVEN for gap in gaps)
+        and not any(table.different for table in metrics),
         totals=_totals(streams),
         streams=tuple(streams),
         minutes=tuple(minutes),
         gaps=gaps,
         disagreements=disagreements,
+        metrics=tuple(table for table in metrics if table.windows),
     )
 
 

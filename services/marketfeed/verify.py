@@ -1,7 +1,7 @@
 """`marketfeed verify`: read the tables back and prove that nothing is missing, or list what is.
 
-The tables are counted row by row and compared with the ledger, in one snapshot. What follows from the counts is decided
-in `proof`.
+The tables are counted row by row and compared with the ledger, and every window of metrics is computed anew from them,
+in one snapshot. What follows from the counts is decided in `proof`.
 """
 
 from __future__ import annotations
@@ -24,13 +24,19 @@ from marketfeed.database import connect, dsn_from, translated
 from marketfeed.errors import ConfigurationError, MarketfeedError
 from marketfeed.events import Channel, Grade
 from marketfeed.ledger import Entry, Minute
-from marketfeed.proof import Break, GapFound, Proof, StreamProof, Window, assemble
+from marketfeed.proof import Break, GapFound, MetricsProof, Proof, StreamProof, Window, assemble
 
 _SHOWN = 20  # gaps and disagreements in the table for people; JSON has all of them
 
 
-def prove(dsn: str, window: Window | None = None) -> Proof:
+_METRICS = ("trade_metrics", "spread_metrics")
+
+
+def prove(dsn: str, window: Window | None = None, *, whole_metrics: bool = False) -> Proof:
     """Read the tables and the ledger back and return what they prove.
+
+    Metrics are judged up to two minutes ago, because the stream is still at what came after; `whole_metrics` judges all
+    of them, for a feed that has ended.
 
     Raises Unavailable when the database cannot be reached, ConfigurationError when it holds no tables of ours.
     """
@@ -38,13 +44,14 @@ def prove(dsn: str, window: Window | None = None) -> Proof:
         connection.set_session(isolation_level=ISOLATION_LEVEL_REPEATABLE_READ, readonly=True)
         try:
             with connection, connection.cursor() as cursor:
-                return _prove(cursor, window or Window())
+                return _prove(cursor, window or Window(), whole_metrics=whole_metrics)
         except psycopg2.errors.UndefinedTable:
             raise ConfigurationError("the database has no tables of marketfeed: run `marketfeed migrate`") from None
 
 
-def _prove(cursor: Cursor, window: Window) -> Proof:
+def _prove(cursor: Cursor, window: Window, *, whole_metrics: bool) -> Proof:
     values = {
+        "whole": whole_metrics,
         "since": window.since,
         "until": window.until,
         "symbols": None if window.symbols is None else [*window.symbols],
@@ -59,7 +66,21 @@ def _prove(cursor: Cursor, window: Window) -> Proof:
         held=[Entry(*row) for row in rows("verify_rows.sql")],
         ledger=[Entry(*row) for row in rows("verify_ledger.sql")],
         breaks=[Break(*row) for row in rows("verify_ids.sql")],
+        metrics=_metrics(cursor, rows),
     )
+
+
+def _metrics(cursor: Cursor, rows: Callable[[str], list[tuple[Any, ...]]]) -> list[MetricsProof]:
+    """Judge the metrics of a database that is new enough to have their tables."""
+    cursor.execute("SELECT to_regclass('metrics_checked') IS NOT NULL")
+    if cursor.fetchone() != (True,):
+        return []
+    return [_metrics_proof(table, rows(f"verify_{table}.sql")[0]) for table in _METRICS]
+
+
+def _metrics_proof(table: str, row: tuple[Any, ...]) -> MetricsProof:
+    windows, equal, complete, waiting, different = row
+    return MetricsProof(table, windows, equal, complete, tuple(different), waiting)
 
 
 def local_proof(window: Window, tell: Callable[[str], None]) -> Proof:
@@ -90,6 +111,9 @@ def render(proof: Proof, *, minutes: bool = False) -> Iterator[str]:
         yield from _aligned([_MINUTE_HEADINGS, *map(_minute_row, proof.minutes)], hidden)
     yield from _section("gaps", [_gap_line(gap) for gap in proof.gaps])
     yield from _section("disagreements", proof.disagreements)
+    yield from _section("metrics", [_metrics_line(table) for table in proof.metrics])
+    for table in proof.metrics:
+        yield from _section(f"{table.table} that differ from the records", table.different)
     yield ""
     yield verdict(proof)
 
@@ -110,6 +134,11 @@ def verdict(proof: Proof) -> str:
         reasons.append(f"{_count(sum(gaps), 'id')} missing in {_count(len(gaps), 'gap')}")
     if proof.disagreements:
         reasons.append(f"{_count(len(proof.disagreements), 'disagreement')} of ledger and table")
+    reasons += [
+        f"{_count(len(table.different), 'window')} of {table.table} unlike the records"
+        for table in proof.metrics
+        if table.different
+    ]
     return f"Not complete: {' and '.join(reasons)}{without}."
 
 
@@ -155,6 +184,15 @@ def _gap_line(gap: GapFound) -> str:
         f"{gap.symbol}@{gap.channel} ({gap.exchange}, {gap.grade}): {_count(gap.count, 'id')} missing, {ids}, "
         f"between {gap.after.isoformat()} and {gap.before.isoformat()}"
     )
+
+
+def _metrics_line(table: MetricsProof) -> str:
+    judged = table.windows - table.waiting
+    verdict = (
+        f"{len(table.different)} of them differ from the records" if table.different else "all equal to the records"
+    )
+    waiting = f", {table.waiting} more waiting to be corrected" if table.waiting else ""
+    return f"{table.table}: {_count(judged, 'window')}, {verdict}, {table.complete} complete{waiting}"
 
 
 def _section(title: str, lines: Sequence[str]) -> Iterator[str]:

@@ -51,6 +51,8 @@ CREATE TABLE trade_metrics (
 );
 
 CREATE INDEX trade_metrics_window_start ON trade_metrics (window_start);
+-- The few whose baseline an earlier window may still bring.
+CREATE INDEX trade_metrics_without_baseline ON trade_metrics (symbol) WHERE volume_baseline IS NULL;
 
 CREATE TABLE spread_metrics (
     exchange           text COLLATE "C" NOT NULL,
@@ -70,7 +72,7 @@ CREATE TABLE spread_metrics (
     avg_spread_bps     numeric GENERATED ALWAYS AS (trim_scale(spread_bps_sum) / nullif(quote_updates, 0)) STORED,
     spread_warning     boolean          NOT NULL DEFAULT false,
     spread_threshold   numeric,
-    complete           boolean          DEFAULT false,
+    complete           boolean,                    -- as above: none, where the ids of quotes prove nothing
     batch_id           bigint,
     updated_at         timestamptz      NOT NULL DEFAULT now(),
     corrected_at       timestamptz,
@@ -107,11 +109,15 @@ CREATE TABLE late_minutes (
     PRIMARY KEY (exchange, symbol, channel, minute)
 );
 
--- How far each stream's windows have been compared with the ledger.
+-- How far each stream's windows of one length have been compared with the ledger. A stream is here from its first window
+-- on, or from when the ledger brings it up; only streams that are here are marked in late_minutes.
 CREATE TABLE metrics_checked (
-    exchange text COLLATE "C" NOT NULL,
-    symbol   text COLLATE "C" NOT NULL,
-    channel  text COLLATE "C" NOT NULL,
-    through  timestamptz      NOT NULL,  -- every minute before this agrees, or is in late_minutes
-    PRIMARY KEY (exchange, symbol, channel)
+    exchange      text COLLATE "C" NOT NULL,
+    symbol        text COLLATE "C" NOT NULL,
+    channel       text COLLATE "C" NOT NULL,
+    window_length interval         NOT NULL,
+    since         timestamptz      NOT NULL,  -- windows from here on are there
+    through       timestamptz      NOT NULL,  -- every window before this agrees, or is in late_minutes
+    began_at      timestamptz      NOT NULL DEFAULT now(),
+    PRIMARY KEY (exchange, channel, symbol, window_length)
 );
