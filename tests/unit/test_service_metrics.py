@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from prometheus_client import CollectorRegistry
 
 from marketfeed import memory
 from marketfeed.certificates import expires_at
+from marketfeed.ingestor import Ingestor
 from marketfeed.metrics import Computed, ServiceMetrics
 from marketfeed.server import Pulse
+from marketfeed.settings import IngestorSettings
 
 MIB = 1024 * 1024
 OLD, NEW = (Path(__file__).parent / "authorities" / name for name in ("old.pem", "new.pem"))  # their keys are gone
@@ -120,3 +123,29 @@ def test_a_certificate_that_cannot_be_read_is_not_shown(tmp_path: Path) -> None:
     ServiceMetrics(registry, "ingestor", lambda: None, files)
     (family,) = (each for each in registry.collect() if each.name == "marketfeed_certificate_expiry_timestamp_seconds")
     assert [sample.labels["file"] for sample in family.samples] == [str(OLD)]
+
+
+def test_an_ingestor_that_starts_says_that_it_is_not_ready(tmp_path: Path) -> None:
+    """Its registry has readiness, connection and streams from the beginning, before anything was connected."""
+    streams = tmp_path / "streams.json"
+    streams.write_text('{"streams": ["BTCUSDT@trade"]}')
+    settings = IngestorSettings(
+        feed="spot",
+        shard="spot-0",
+        exchange="binance",
+        websocket_url="ws://127.0.0.1:1",
+        rest_urls=(),
+        streams_file=str(streams),
+        topics={},
+        dead_letter_topic="dlq",
+        publisher="null",
+    )
+    registry = CollectorRegistry()
+    Ingestor(settings, registry)
+    of_shard = {"exchange": "binance", "shard": "spot-0"}
+    of_stream = {"exchange": "binance", "symbol": "BTCUSDT", "channel": "trade"}
+    assert registry.get_sample_value("marketfeed_ready", {"service": "ingestor"}) == 0
+    assert registry.get_sample_value("marketfeed_connected", of_shard) == 0
+    assert registry.get_sample_value("marketfeed_streams", of_shard) == 1
+    since = registry.get_sample_value("marketfeed_last_record_timestamp_seconds", of_stream)
+    assert since == pytest.approx(time.time(), abs=60)
