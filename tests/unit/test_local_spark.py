@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
+import psutil
+
+from helpers import gone, wait_until
 from marketfeed.local.components import read_lock
 from marketfeed.local.java import Java
 from marketfeed.local.spark import JARS_VARIABLE, Spark, java_home
@@ -55,3 +61,37 @@ def test_a_java_without_it_is_not_asked_for_it(tmp_path: Path) -> None:
     arguments = ["-Xmx1g", "--add-modules=jdk.incubator.vector", "-Da=b c", ""]
     called = subprocess.run([home / "bin" / "java", *arguments], capture_output=True, text=True, check=True)
     assert called.stdout == "-Xmx1g\n-Da=b c\n\n"
+
+
+PROVIDED = "spark.provide = lambda: spark.Spark(Path('/cache/pyspark'), (), Path('/java'))"
+FETCHING = "spark.provide = lambda: subprocess.run(['sleep', '60'])"
+
+
+def _main(change: str, *arguments: str) -> list[str]:
+    """Return the command line of `spark.main()`, with something else in the place of the real Spark."""
+    code = f"import subprocess; from pathlib import Path; from marketfeed.local import spark; {change}; spark.main()"
+    return [sys.executable, "-c", code, *arguments]
+
+
+def test_the_process_becomes_the_command(tmp_path: Path) -> None:
+    """What Spark left in its scratch folder is gone, the folder is there, and `marketfeed` runs with the arguments."""
+    scratch = tmp_path / "run" / "scratch"
+    scratch.mkdir(parents=True)
+    (scratch / "left").touch()
+    ended = subprocess.run(_main(PROVIDED, str(scratch), "--version"), capture_output=True, text=True, check=True)
+    assert ended.stdout.startswith("marketfeed")
+    assert list(scratch.iterdir()) == []
+
+
+def test_what_fetches_ends_with_whoever_waits_for_it(tmp_path: Path) -> None:
+    """Asked to end while Spark is being fetched, the process ends in order, and so does all that it started."""
+    process = subprocess.Popen(_main(FETCHING, str(tmp_path / "scratch"), "analytics"), start_new_session=True)
+    try:
+        (fetching,) = wait_until(lambda: psutil.Process(process.pid).children(), 60, "something to be fetched")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        wait_until(lambda: gone(fetching.pid), 30, "what fetched to be gone")
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
