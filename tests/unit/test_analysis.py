@@ -108,6 +108,7 @@ def _finished(tmp_path: Path, answers: list[dict[str, Any]], monkeypatch: pytest
 
     monkeypatch.setattr(job, "stats", stats)
     monkeypatch.setattr(analysis, "POLL_S", 0.001)
+    monkeypatch.setattr(analysis, "START_PATIENCE_S", 0.0)
     return asyncio.run(job.finished(ENDS, 0.05))
 
 

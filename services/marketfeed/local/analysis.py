@@ -25,6 +25,7 @@ from marketfeed.settings import AnalyticsSettings
 
 FETCHING = "fetching"
 FETCH_PATIENCE_S = 900.0  # half a gigabyte may be on its way
+START_PATIENCE_S = 300.0  # Spark takes seconds to start, and minutes on a machine that has much else to do
 POLL_S = 0.2
 STOP_GRACE_S = 45.0  # a batch may be under way, and Java ends after it
 
@@ -83,15 +84,15 @@ class Analysis:
     async def finished(self, ends: Offsets, patience_s: float) -> str | None:
         """Wait until all before `ends` is processed, and windows were compared with the ledger after that.
 
-        Returns what is left to do when nothing got better for `patience_s`, None when nothing is; while Spark is being
-        fetched, patience is `FETCH_PATIENCE_S`.
+        Returns what is left to do when nothing got better for `patience_s`, None when nothing is; patience is longer
+        while Spark is being fetched (`FETCH_PATIENCE_S`) or starts (`START_PATIENCE_S`).
         """
         best, caught_up = sys.maxsize, None
         began = since = time.monotonic()
         while True:
             stats, now = await self.stats(), time.monotonic()
             left = behind(self.settings, ends, stats) if self.settings is not None else 0
-            if left < best or (self.state == FETCHING and now - began < FETCH_PATIENCE_S):
+            if left < best or now - began < self._start_patience_s(stats):
                 best, since = min(best, left), now
             if left == 0 and caught_up is None:
                 caught_up = datetime.now(UTC)
@@ -100,6 +101,12 @@ class Analysis:
             if now - since >= patience_s or self.state in (State.FAILED, State.STOPPED):
                 return f"{left:,} records" if left else "the comparison of its windows with the ledger"
             await asyncio.sleep(POLL_S)
+
+    def _start_patience_s(self, stats: Mapping[str, Any]) -> float:
+        if self.state == FETCHING:
+            return FETCH_PATIENCE_S
+        starting = self.state in (State.STARTING, State.RUNNING) and not stats.get("queries")
+        return START_PATIENCE_S if starting else 0.0
 
     async def stop(self) -> bool:
         """End the job between two batches; return False when it could not do so in order."""

@@ -32,7 +32,7 @@ LOOK_EVERY_S = 1.0
 EDIT_POLL_S = 0.5
 STORE_PATIENCE_S = 30.0  # how long the lag may stand still before the last records count as stuck
 LEAVE_PATIENCE_S = 5.0  # the same after Ctrl-C, when somebody waits
-ANALYSE_PATIENCE_S = 90.0  # how long analytics may stand still: Spark may just be starting
+ANALYSE_PATIENCE_S = 90.0  # how long analytics that have started may stand still: several triggers
 STOP_TIMEOUT_S = 60.0
 INTERRUPTED = 130
 
@@ -206,7 +206,8 @@ class _Run:
         if self._machine.dsn is None:
             self._screen.say("Without Kafka nothing is stored, so there is nothing to prove")
             return True
-        proof = await asyncio.to_thread(prove, self._machine.dsn)
+        analysed = self._analytics and self._workload.analytics is not None
+        proof = await asyncio.to_thread(prove, self._machine.dsn, whole_metrics=analysed)
         self._record = runs.with_proof(self._record, proof.to_json())
         runs.save(self._record)
         write_atomically(self._folder / "proof.json", json.dumps(proof.to_json(), indent=1) + "\n")
