@@ -11,9 +11,10 @@ from pathlib import Path
 import psutil
 
 from helpers import gone, wait_until
+from marketfeed.analytics.session_options import JARS_VARIABLE
 from marketfeed.local.components import read_lock
 from marketfeed.local.java import Java
-from marketfeed.local.spark import JARS_VARIABLE, Spark, java_home
+from marketfeed.local.spark import Spark, java_home
 from marketfeed_operator.render.analytics import SPARK_VERSION
 
 SPARK = Spark(Path("/cache/pyspark"), (Path("/cache/a.jar"), Path("/cache/b.jar")), Path("/java"))

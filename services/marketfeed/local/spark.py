@@ -16,13 +16,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from marketfeed.analytics.session_options import JARS_VARIABLE
 from marketfeed.local.components import ComponentMissing, Lock, build, cache_dir, fetch, make_folder, read_lock
 from marketfeed.local.java import NO_TRACES, Java, find_java
 from marketfeed.local.packages import install
 
 HEAP = "768m"
 SIZE = "435 MiB, on disk 480 MiB"
-JARS_VARIABLE = "MARKETFEED_SPARK_JARS"
 
 _VECTOR_MODULE = "jdk.incubator.vector"
 _JAVA_TIMEOUT_S = 30
