@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import psycopg2.errors
+import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from helpers import wait_until
@@ -179,13 +180,16 @@ class Job:
 
     def wait_until_right(self, service: Service, channel: str = "trade") -> None:
         """Wait until every window is as the stored rows make it, and no minute is left to be looked at."""
+        marks = f"SELECT FROM late_minutes WHERE channel IN ('{channel}', 'bookTicker')"
 
         def done() -> bool:
             service.assert_alive()
-            return not self.differences(channel) and not query(self.dsn, "SELECT FROM late_minutes")
+            return not self.differences(channel) and not query(self.dsn, marks)
 
-        end = f"the windows to be right; they differ: {self.differences(channel)}"
-        wait_until(done, SETTLED_S, end, every_s=0.2)
+        try:
+            wait_until(done, SETTLED_S, "the windows to be right", every_s=0.2)
+        except pytest.fail.Exception as error:
+            pytest.fail(f"{error}; they differ: {self.differences(channel)[:5]}")
 
     def ends(self) -> dict[tuple[str, int], int]:
         """Return the end of each partition that holds a record."""

@@ -6,13 +6,17 @@ topic → `records.parse` → counted → one analytic → the windows that a ba
 from __future__ import annotations
 
 import json
+import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from py4j.protocol import Py4JError
 from pyspark import SparkConf, SparkContext
+from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own custom
 from pyspark.sql.streaming.query import StreamingQuery
@@ -26,6 +30,7 @@ from marketfeed.analytics.spread_metrics import spread_metrics
 from marketfeed.analytics.trade_metrics import trade_metrics
 from marketfeed.analytics.watch import Watch
 from marketfeed.analytics.windows import SpreadWindow, TradeWindow
+from marketfeed.errors import ConfigurationError, MarketfeedError
 from marketfeed.events import Channel
 from marketfeed.logs import logger
 from marketfeed.settings import AnalyticsSettings
@@ -54,7 +59,15 @@ class _Analytic:
 
 
 def session(settings: AnalyticsSettings, environ: Mapping[str, str]) -> SparkSession:
-    """Return the session; where spark-submit started this process, in the Spark that it prepared."""
+    """Return the session; where this is the driver of what somebody submitted, set as it was submitted.
+
+    Raises MarketfeedError when Spark, or its Java, does not start.
+    """
+    with _named():
+        return _session(settings, environ)
+
+
+def _session(settings: AnalyticsSettings, environ: Mapping[str, str]) -> SparkSession:
     if session_options.submitted(environ):
         SparkContext._ensure_initialized()  # noqa: SLF001 - else SparkConf would not know what was submitted
     conf = SparkConf()
@@ -72,15 +85,36 @@ def start(
     deliver: Mapping[str, Deliver],
     watch: Watch,
 ) -> list[StreamingQuery]:
-    """Start a query for each topic that is set; `deliver` gives, per table, who writes its windows."""
-    spark.streams.addListener(Listener(watch, lambda query: _committed(spark, query)))
-    return [_started(spark, settings, broker, analytic, deliver[analytic.table]) for analytic in _analytics(settings)]
+    """Start a query for each topic that is set; `deliver` gives, per table, who writes its windows.
+
+    Raises ConfigurationError for what Spark refuses, MarketfeedError for what it cannot do now.
+    """
+    with _named():
+        spark.streams.addListener(Listener(watch, lambda query: _committed(spark, query)))
+        return [_started(spark, settings, broker, each, deliver[each.table]) for each in _analytics(settings)]
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """Turn Spark's errors into one line; its own words fill pages."""
+    try:
+        yield
+    except AnalysisException as error:
+        raise ConfigurationError(f"Spark refuses the job: {_line(error)}") from None
+    except (PySparkException, Py4JError) as error:
+        raise MarketfeedError(f"Spark does not start: {_line(error)}") from None
+
+
+def _line(error: Exception) -> str:
+    """Return the line that says what happened: of Java's exceptions, the one after Python's account of the call."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return next((line.removeprefix(": ") for line in lines if line.startswith(": ")), lines[0] if lines else "no word")
 
 
 def failure(query: StreamingQuery) -> str | None:
     """Return why the query ended, in one line; None while it runs, and when it was stopped."""
     error = None if query.isActive else query.exception()
-    return None if error is None else str(error).partition("\n")[0].strip()
+    return None if error is None else _line(error)
 
 
 def stop(spark: SparkSession, queries: Sequence[StreamingQuery], deadline_s: float) -> None:
@@ -93,7 +127,7 @@ def stop(spark: SparkSession, queries: Sequence[StreamingQuery], deadline_s: flo
         try:
             query.stop()
         except Exception as error:  # noqa: BLE001 - Spark raises what it likes; the batch comes again
-            _log.warning("query_not_stopped", query=query.name, reason=str(error).partition("\n")[0])
+            _log.warning("query_not_stopped", query=query.name, reason=_line(error))
     spark.stop()
     _end_java()
 
@@ -190,4 +224,7 @@ def _end_java() -> None:
         return
     gateway.shutdown()
     process.stdin.close()
-    process.wait(_JAVA_END_S)
+    try:
+        process.wait(_JAVA_END_S)
+    except subprocess.TimeoutExpired:
+        process.kill()

@@ -28,6 +28,7 @@ def defaults(settings: AnalyticsSettings, environ: Mapping[str, str]) -> dict[st
     common = {
         "spark.app.name": f"marketfeed-analytics-{settings.feed}",
         "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
         "spark.log.level": "WARN",
         "spark.scheduler.mode": "FAIR",  # a backlog of one query holds the other up no more than by half
     }
