@@ -19,12 +19,15 @@ import pytest
 from psycopg2.extras import RealDictCursor
 
 from grafana import DASHBOARDS, View, alert_rules, expand, firing, load, panels, targets
+from marketfeed.analytics.store import MetricsStore
+from marketfeed.analytics.thresholds import Thresholds
 from marketfeed.database import Pool
 from marketfeed.events import Record
 from marketfeed.local.postgres import DATABASE, EmbeddedPostgres
 from marketfeed.migrate import migrate
 from marketfeed.settings import Secret
 from marketfeed.sinks.postgres import PostgresSink
+from metric_windows import print_at, quote_at, spread_windows, trade_windows
 from records import START_US, agg_trade, book_ticker, trade
 
 pytestmark = pytest.mark.postgres
@@ -286,6 +289,30 @@ def test_without_a_flag_a_rule_is_quiet(title: str, whole: Filled) -> None:
     whole.query(_FLAG, at=whole.now.replace(second=0, microsecond=0) - timedelta(minutes=10))
     assert set(whole.firing(title).values()) == {False}
     assert len(whole.firing(title)) == len(SYMBOLS)
+
+
+def test_what_the_streaming_job_flags_fires(database: Secret) -> None:
+    """Windows that the job's own store judges set off the rules: one of ten times the volume, at prices far apart."""
+    migrate(database)
+    begin = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=8)
+    after_s = begin.timestamp() - START_US / 1_000_000
+    calm = [print_at(number, after_s + number * 30) for number in range(14)]
+    wild = [print_at(14, after_s + 420, "90", "10"), print_at(15, after_s + 450, "110", "10")]
+    tight = [quote_at(number, after_s + 420 + number, "100", "100.01") for number in range(9)]
+    with closing(
+        MetricsStore(
+            database, exchange="binance", trade_channel="trade", trade_window_ms=60_000, spread_window_ms=30_000
+        )
+    ) as store:
+        store.write_trades(trade_windows([*calm, *wild]), 1, Thresholds())
+        store.write_spreads(spread_windows([*tight, quote_at(9, after_s + 429, "100", "101")]), 1, Thresholds())
+    filled = Filled(database, datetime.now(UTC))
+    assert {title: filled.firing(title) for title in FLAGS} == {
+        title: {("binance", "BTCUSDT"): True} for title in FLAGS
+    }
+    view = View(filled.now - timedelta(minutes=30), filled.now, {"exchange": ["binance"], "symbol": ["BTCUSDT"]})
+    listed = filled.query(expand(_panel("risk-monitor", "Alerts"), view))
+    assert {row["kind"] for row in listed} == {"volatility", "volume_spike", "spread"}
 
 
 def test_missing_ids_fire_until_they_are_repaired(filled: Filled, whole: Filled) -> None:

@@ -19,7 +19,7 @@ from prometheus_client.exposition import generate_latest
 
 from charting import CHARTS
 from grafana import DASHBOARDS, FILES, RULES, alert_rules, panels, targets
-from marketfeed.metrics import AnalyticsMetrics, ConsumerMetrics, IngestorMetrics
+from marketfeed.metrics import AnalyticsMetrics, ConsumerMetrics, IngestorMetrics, ServiceMetrics
 from marketfeed_operator.dashboards import queries
 from marketfeed_operator.dashboards.catalog import boards, files
 from marketfeed_operator.metrics import OperatorMetrics
@@ -178,10 +178,11 @@ def _series(expression: Any) -> Iterator[str]:
 
 @cache
 def _catalogue() -> set[str]:
-    """Return the names of all series that a process of ours can have."""
+    """Return the names of all series that a process of ours can have; those without a value now have a type already."""
     registry = CollectorRegistry()
     for metrics in (IngestorMetrics, ConsumerMetrics, AnalyticsMetrics, OperatorMetrics):
         metrics(registry)
+    ServiceMetrics(registry, "ingestor", lambda: None)
     kinds = dict(re.findall(r"^# TYPE (\w+) (\w+)$", generate_latest(registry).decode(), re.MULTILINE))
     histograms = {
         f"{name}_{part}" for name, kind in kinds.items() if kind == "histogram" for part in ("bucket", "sum", "count")

@@ -263,6 +263,25 @@ def _processes() -> list[timeseries.Panel | stat.Panel]:
     up = About("Pods that answer", "Pods of feeds that Prometheus reads.", "short", 8, no_data=_NO_METRICS)
     return [
         figures(up, PromQl('sum by (job) (up{namespace=~"$namespace", job=~".*feed.*"})', "{{job}}")),
+        figures(
+            About("Pods that are ready", "Pods whose /readyz answers 200.", "short", 8, no_data=_NO_METRICS),
+            PromQl('sum by (service) (marketfeed_ready{namespace=~"$namespace"})', "{{service}}"),
+        ),
+        lines(
+            About(
+                "Memory of its limit",
+                "Share of its container's limit that each process uses; at all of it, it is ended.",
+                "percentunit",
+                8,
+                no_data="no container has a limit",
+                limits=[(0.8, AMBER), (0.95, RED)],
+            ),
+            PromQl(
+                'max by (pod) (marketfeed_memory_used_bytes{namespace=~"$namespace"} '
+                '/ marketfeed_memory_limit_bytes{namespace=~"$namespace"})',
+                "{{pod}}",
+            ),
+        ),
         _lines(
             "Memory",
             "Resident memory of each process.",
@@ -274,5 +293,18 @@ def _processes() -> list[timeseries.Panel | stat.Panel]:
             "Processors that each process keeps busy.",
             "none",
             PromQl(_rate("process_cpu_seconds_total", "pod"), "{{pod}}"),
+        ),
+        figures(
+            About(
+                "Certificates",
+                "Time until the authorities of a certificate file have expired, of the file that is the first.",
+                "s",
+                8,
+                no_data="no certificate is used",
+            ),
+            PromQl(
+                'min(marketfeed_certificate_expiry_timestamp_seconds{namespace=~"$namespace"}) - time()',
+                "until the first",
+            ),
         ),
     ]
