@@ -64,10 +64,11 @@ def test_a_login_without_a_user_is_refused() -> None:
 
 
 def test_a_topic_is_read_from_its_first_record_in_bounded_batches() -> None:
-    """Records that a topic no longer holds do not end the query."""
+    """Neither records that a topic no longer holds nor a broker that is away for minutes end the query."""
     assert source_options("binance.trades", 5) == {
         "subscribe": "binance.trades",
         "startingOffsets": "earliest",
         "failOnDataLoss": "false",
         "maxOffsetsPerTrigger": "5",
+        "fetchOffset.numRetries": "60",
     }

@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from marketfeed.errors import ConfigurationError
 from marketfeed.settings import KafkaSettings, Secret
 
+# A try takes up to a minute while no broker answers. Spark's default of 3 would end the query in a longer outage.
+_RETRIES = "60"
+
 _LOGIN_MODULES: Mapping[str, str] = {
     "PLAIN": "org.apache.kafka.common.security.plain.PlainLoginModule",
     "SCRAM-SHA-256": "org.apache.kafka.common.security.scram.ScramLoginModule",
@@ -48,6 +51,7 @@ def source_options(topic: str, max_records_per_trigger: int) -> dict[str, str]:
         "startingOffsets": "earliest",
         "failOnDataLoss": "false",
         "maxOffsetsPerTrigger": str(max_records_per_trigger),
+        "fetchOffset.numRetries": _RETRIES,
     }
 
 

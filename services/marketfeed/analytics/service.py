@@ -146,6 +146,10 @@ class AnalyticsService:
         except MarketfeedError as error:
             self._fatal = error  # Spark would wrap it, and its exit code would be lost
             raise
+        except Exception as error:
+            _log.error("batch_not_written", query=table, batch=batch_id)
+            self._fatal = MarketfeedError(f"a batch of {table} cannot be written: {type(error).__name__}, see the log")
+            raise
         self._results.written(table, written.windows, written.alerts)
 
     def _raise_failure(self, running: Sequence[Any]) -> None:
