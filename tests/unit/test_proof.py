@@ -112,7 +112,7 @@ def test_a_proof_survives_json() -> None:
         "repaired": 0,
         "grade": "proven",
     }
-    assert values.keys() == {"complete", "totals", "streams", "minutes", "gaps", "disagreements"}
+    assert values.keys() == {"complete", "totals", "streams", "minutes", "gaps", "disagreements", "metrics"}
 
 
 def test_the_table_for_people() -> None:

@@ -153,7 +153,7 @@ class MetricsStore:
             while whole and left and left > (left := self._pass(analytic, thresholds, found, whole=True)):
                 pass
             found.left += left
-        return Corrected(dict(found.windows), dict(found.alerts), found.left)
+        return Corrected(dict(+found.windows), dict(+found.alerts), found.left)  # without zeros
 
     def close(self) -> None:
         """Close the connections."""

@@ -6,6 +6,12 @@ FROM (
     FROM unnest(%(symbols)s::text[], %(starts)s::timestamptz[]) AS given (symbol, window_start)
     GROUP BY symbol
 ) AS first
+-- Looked at first, because a conflict locks its row even where nothing changes.
+WHERE NOT EXISTS (
+    SELECT FROM metrics_checked AS known
+    WHERE known.exchange = %(exchange)s AND known.channel = %(channel)s AND known.symbol = first.symbol
+      AND known.window_length = %(length)s AND known.since <= first.since
+)
 ORDER BY symbol
 ON CONFLICT (exchange, channel, symbol, window_length) DO UPDATE SET since = excluded.since, through = excluded.since
 WHERE excluded.since < held.since;

@@ -24,6 +24,12 @@ WITH RECURSIVE symbols AS (
     SELECT %(exchange)s, symbol, %(channel)s, %(length)s, first.since, first.since
     FROM streams, first
     WHERE first.since IS NOT NULL
+      -- Looked at first, because a conflict locks its row even where nothing changes.
+      AND NOT EXISTS (
+          SELECT FROM metrics_checked AS known
+          WHERE known.exchange = %(exchange)s AND known.channel = %(channel)s AND known.symbol = streams.symbol
+            AND known.window_length = %(length)s AND known.since <= first.since
+      )
     ORDER BY symbol
     ON CONFLICT (exchange, channel, symbol, window_length)
     DO UPDATE SET since = excluded.since, through = excluded.since
