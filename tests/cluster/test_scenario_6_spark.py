@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import restricted
-from stand import spark
+import rights
+from stand import accounts, spark
 from stand.cluster import Object, uid
 from stand.feeds import Feeds
 from stand.scenario import Figures, Stopwatch, Tell
@@ -20,6 +21,8 @@ from stand.streaming import STARTED_S, StreamingFeed
 _CONTROLLER = "deployment/spark-operator-controller"
 _GONE_S = 120.0
 _NOTICED_S = 120.0
+_AT_THE_END = {("", kind, verb) for kind in ("pods", "configmaps") for verb in ("delete", "deletecollection")}
+"""What a driver asks when it ends, or loses an executor."""
 _MORE = 12  # windows: of three symbols about two lengths' worth
 
 
@@ -36,6 +39,7 @@ def streaming(feeds: Feeds, progress: Callable[[str], None]) -> Iterator[Streami
         feed.delete()
         feed.end()
         feeds.await_gone(feed, timeout_s=_GONE_S)
+        feed.give_back_volume()
         spark.take_down(feed.stand)
 
 
@@ -58,6 +62,15 @@ def test_each_pod_passes_the_restricted_profile_and_has_its_own_rights(streaming
     assert driver["spec"]["serviceAccountName"] != executor["spec"]["serviceAccountName"]
     policies = {one["metadata"]["name"] for one in cluster.items("networkpolicies", streaming.namespace)}
     assert any(name.endswith("-analytics") for name in policies), policies
+
+
+def test_the_driver_asks_for_just_what_it_may(streaming: StreamingFeed) -> None:
+    """Nothing that the driver asked the API server was forbidden, and it has no right that nothing needs."""
+    account = f"system:serviceaccount:{streaming.namespace}:{streaming.await_job()['spec']['serviceAccountName']}"
+    asked = streaming.stand.up.node.requests(account)
+    assert asked, f"{account} asked nothing"
+    assert rights.denied(asked) == []
+    assert sorted(accounts.allowed(streaming.stand.cluster, account) - rights.used(asked) - _AT_THE_END) == []
 
 
 def test_thresholds_are_taken_over_by_the_running_driver(

@@ -5,6 +5,7 @@ What does not live here: the Spark operator (spark), and the claims (tests/clust
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from contextlib import closing
 from datetime import UTC, datetime
@@ -54,6 +55,16 @@ class StreamingFeed(ScenarioFeed):
         self.stand.make_namespace(self.namespace)
         self.stand.cluster.apply(_claim(self.namespace))
         self.begin()
+
+    def give_back_volume(self) -> None:
+        """Empty the volume of a claim that is gone, and give it to whoever asks next; an old progress would mislead."""
+        cluster = self.stand.cluster
+        for volume in cluster.items("persistentvolumes"):
+            if (volume["spec"].get("claimRef") or {}).get("namespace") == self.namespace:
+                for path in Path(volume["spec"]["hostPath"]["path"]).iterdir():
+                    shutil.rmtree(path)
+                name = str(volume["metadata"]["name"])
+                cluster.kubectl("patch", "persistentvolume", name, '--patch={"spec": {"claimRef": null}}')
 
     def job(self) -> Object:
         """Return the SparkApplication, empty where there is none."""
