@@ -85,7 +85,7 @@ class Analysis:
         """Wait until all before `ends` is processed, and windows were compared with the ledger after that.
 
         Returns what is left to do when nothing got better for `patience_s`, None when nothing is; patience is longer
-        while Spark is being fetched (`FETCH_PATIENCE_S`) or starts (`START_PATIENCE_S`).
+        while Spark is being fetched (`FETCH_PATIENCE_S`) or is at its first batch (`START_PATIENCE_S`).
         """
         best, caught_up = sys.maxsize, None
         began = since = time.monotonic()
@@ -105,7 +105,8 @@ class Analysis:
     def _start_patience_s(self, stats: Mapping[str, Any]) -> float:
         if self.state == FETCHING:
             return FETCH_PATIENCE_S
-        starting = self.state in (State.STARTING, State.RUNNING) and not stats.get("queries")
+        under_way = any(query.get("processed") for query in (stats.get("queries") or {}).values())
+        starting = self.state in (State.STARTING, State.RUNNING) and not under_way
         return START_PATIENCE_S if starting else 0.0
 
     async def stop(self) -> bool:
