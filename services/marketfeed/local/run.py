@@ -155,18 +155,19 @@ class _Run:
         stuck += await self._machine.stop_consumers()
         if left:
             self._screen.warn(f"Records in Kafka that are not in the database: at least {left:,}")
-        stuck += await self._finish_analysis()
+        analysed = await self._finish_analysis()
+        stuck += await self._machine.stop_analysis()
         if stuck:
             self._screen.warn(f"{', '.join(stuck)} could not finish in order")
         if not full_time:
             return 0
         complete = await self._prove()
-        return 0 if complete and not left and not stuck else 1
+        return 0 if complete and analysed and not left and not stuck else 1
 
-    async def _finish_analysis(self) -> list[str]:
-        """Let analytics, where they still run, finish with what there is, and stop; return who could not in order."""
+    async def _finish_analysis(self) -> bool:
+        """Let analytics, where they still run, finish with what there is; return whether they have."""
         if self._machine.analysis.service is None:
-            return []
+            return True
         fetching = self._machine.analysis.state == FETCHING
         self._screen.say(
             "Waiting for analytics: Spark is still being fetched; Ctrl-C goes on without them"
@@ -174,11 +175,10 @@ class _Run:
             else "Waiting for analytics to finish with the last records"
         )
         task = asyncio.create_task(self._machine.analysed(ANALYSE_PATIENCE_S))
-        if await self._unless_interrupted(task):
-            left = task.result()
-            if left is not None:
-                self._screen.warn(f"Analytics did not finish; what is left: {left}")
-        return await self._machine.stop_analysis()
+        left = task.result() if await self._unless_interrupted(task) else "whatever it was, nobody waited for it"
+        if left is not None:
+            self._screen.warn(f"Analytics did not finish; what is left: {left}")
+        return left is None
 
     async def _unless_interrupted(self, task: asyncio.Task[str | None]) -> bool:
         """Wait for the task, and give it up at Ctrl-C; return whether it is done."""
