@@ -167,23 +167,26 @@ def _around(streams: Streams) -> dict[str, timedelta | int]:
 
 
 def _upsert(cursor: Cursor, added: Sequence[Entry]) -> None:
-    """Add to the ledger; entries come sorted, so that two writers that meet take their locks in one order."""
+    """Add to the ledger, and mark what came late.
+
+    Entries come sorted, so that two writers that meet take their locks in one order.
+    """
     if not added:
         return
-    cursor.execute(
-        sql.read("upsert_ledger.sql"),
-        {
-            "exchange": [entry.exchange for entry in added],
-            "symbol": [entry.symbol for entry in added],
-            "channel": [entry.channel for entry in added],
-            "minute_s": [entry.minute // 1_000_000 for entry in added],
-            "stored": [entry.stored for entry in added],
-            "repaired": [entry.repaired for entry in added],
-            "first_id": [entry.first_id for entry in added],
-            "last_id": [entry.last_id for entry in added],
-            "grade": [str(ledger.grade(entry.exchange, entry.channel)) for entry in added],
-        },
-    )
+    values = {
+        "exchange": [entry.exchange for entry in added],
+        "symbol": [entry.symbol for entry in added],
+        "channel": [entry.channel for entry in added],
+        "minute_s": [entry.minute // 1_000_000 for entry in added],
+        "stored": [entry.stored for entry in added],
+        "repaired": [entry.repaired for entry in added],
+        "first_id": [entry.first_id for entry in added],
+        "last_id": [entry.last_id for entry in added],
+        "grade": [str(ledger.grade(entry.exchange, entry.channel)) for entry in added],
+    }
+    cursor.execute(sql.read("upsert_ledger.sql"), values)
+    if (True,) in cursor.fetchall():  # the database's clock says so; live batches pay for no more than this
+        cursor.execute(sql.read("mark_late.sql"), values)
 
 
 def _stored(streams: Streams, added: Sequence[Entry]) -> Stored:
