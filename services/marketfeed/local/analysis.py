@@ -111,11 +111,13 @@ class Analysis:
 
     async def stop(self) -> bool:
         """End the job between two batches; return False when it could not do so in order."""
-        service, self.service, self.settings = self.service, None, None
+        service = self.service
         if service is None:
             return True
         was_up = service.url is not None
-        return await service.stop(STOP_GRACE_S) or not was_up
+        in_order = await service.stop(STOP_GRACE_S) or not was_up
+        self.service, self.settings = None, None
+        return in_order
 
     def kill(self) -> None:
         """Kill the process at once."""

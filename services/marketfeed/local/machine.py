@@ -140,7 +140,8 @@ class Machine:
     async def stop_analysis(self) -> list[str]:
         """Stop analytics in order; return its name when it could not do so."""
         service = self.analysis.service
-        return [] if await self.analysis.stop() or service is None else [service.name]
+        in_order = await self.analysis.stop()
+        return [] if in_order or service is None else [service.name]
 
     async def stop(self) -> None:
         """Stop what is left, services first and servers last."""

@@ -149,14 +149,14 @@ class _Run:
         """Drain; after the full time of `--for`, prove. Return the exit code."""
         full_time = not self._asked_to_stop.is_set()
         self._screen.say("Draining: the ingestors deliver, the consumers store what is left")
-        stuck = [] if full_time else await self._machine.stop_analysis()
-        stuck += await self._machine.drain_shards()
+        leaving = None if full_time else asyncio.create_task(self._machine.stop_analysis())
+        stuck = await self._machine.drain_shards()
         left = await self._machine.stored(STORE_PATIENCE_S if full_time else LEAVE_PATIENCE_S)
         stuck += await self._machine.stop_consumers()
         if left:
             self._screen.warn(f"Records in Kafka that are not in the database: at least {left:,}")
-        analysed = await self._finish_analysis()
-        stuck += await self._machine.stop_analysis()
+        analysed = await self._finish_analysis() if full_time else False
+        stuck += await (leaving or self._machine.stop_analysis())
         if stuck:
             self._screen.warn(f"{', '.join(stuck)} could not finish in order")
         if not full_time:
