@@ -11,14 +11,14 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from benchmarks import database, fleet, ingest, live, store
+from benchmarks import analytics, database, fleet, ingest, live, store
 from benchmarks.children import Failed
 from benchmarks.figures import Figure, say
 from marketfeed import logs
 from marketfeed.errors import MarketfeedError
 from marketfeed.local.kafka import EmbeddedKafka
 
-NAMES = ("ingest", "store", "latency", "memory", "operator")
+NAMES = ("ingest", "store", "latency", "memory", "analytics", "operator")
 _LIVE = {"latency", "memory"}  # two figures of one run
 
 Benchmark = Callable[[], Iterator[Figure]]
@@ -28,7 +28,7 @@ def main() -> int:
     """Return 0 when everything could be measured, 1 otherwise."""
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which of {', '.join(NAMES)} [default: all]")
-    parser.add_argument("--rounds", type=int, help="rounds of each comparison [default: 5 of ingest, 3 of store]")
+    parser.add_argument("--rounds", type=int, help="rounds of each comparison [default: 5 of ingest, 3 of the others]")
     parser.add_argument("--feeds", type=int, default=fleet.FEEDS, help="feeds of the operator [default: %(default)s]")
     chosen = parser.parse_args()
     unknown = sorted(set(chosen.names) - set(NAMES))
@@ -61,6 +61,8 @@ def _of_services(names: frozenset[str], rounds: int | None, folder: Path, stack:
         postgres = stack.enter_context(database.server(folder / "postgres"))
         if "store" in names:
             benchmarks["store"] = partial(store.run, kafka, postgres, folder, rounds or 3)
+        if "analytics" in names:
+            benchmarks["analytics"] = partial(analytics.run, kafka, postgres, folder, rounds or 3)
         if names & _LIVE:
             benchmarks[" and ".join(sorted(names & _LIVE))] = partial(live.run, kafka, postgres, folder, names)
     return benchmarks

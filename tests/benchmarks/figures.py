@@ -12,18 +12,23 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One ratio with its target. `sense` says on which side of the target is good; `details` holds what explains it."""
+    """One ratio with its target. `sense` says on which side of the target is good; `details` holds what explains it.
+
+    Without a target it is printed to compare, and nothing is met or missed.
+    """
 
     benchmark: str
     ratio: str
     value: float
-    target: float
+    target: float | None
     sense: Literal["at least", "at most"] = "at least"
     details: dict[str, object] = field(default_factory=dict)
 
     @property
-    def met(self) -> bool:
+    def met(self) -> bool | None:
         """Whether the value is on the good side of the target."""
+        if self.target is None:
+            return None
         return self.value >= self.target if self.sense == "at least" else self.value <= self.target
 
     def line(self) -> str:

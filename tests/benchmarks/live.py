@@ -75,7 +75,7 @@ def _live(kafka: EmbeddedKafka, consumer_settings: ConsumerSettings, folder: Pat
         secret = {ConsumerSettings.variable("dsn"): consumer_settings.dsn}
         consumer = start(["consume"], environment(consumer_settings, **secret))
         consumer.listening()
-        ingestor = start(["ingest"], environment(_ingestor_settings(kafka, urls, folder)))
+        ingestor = start(["ingest"], environment(ingestor_settings(kafka, urls, folder)))
         ingestor.listening()
         say(f"live: {RECORDS_PER_S} records/s for {_RUN_S:g} s")
         time.sleep(_RUN_S)
@@ -107,7 +107,8 @@ def _latency_figures(found: database.Latency, consumer: ConsumerSettings, slowes
         )
 
 
-def _ingestor_settings(kafka: EmbeddedKafka, urls: dict[str, str], folder: Path) -> IngestorSettings:
+def ingestor_settings(kafka: EmbeddedKafka, urls: dict[str, str], folder: Path) -> IngestorSettings:
+    """Return what ingests the live market; the simulator said at which `urls` it listens."""
     streams = folder / "live-streams.json"
     streams.write_text(json.dumps({"streams": [f"{symbol}@{channel}" for symbol in SYMBOLS for channel in _TOPICS]}))
     return IngestorSettings(
