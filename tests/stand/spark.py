@@ -19,7 +19,7 @@ from stand.steps import Steps, Tell
 
 NAMESPACE, RELEASE = "spark", "spark-operator"
 IMAGES = ("analytics", SPARK_OPERATOR)
-PATIENCE_S = 10
+PATIENCE_S = 30
 """How long our operator waits for the Spark operator here, before it starts a job again."""
 
 _VALUES = Path(__file__).with_name("values") / "spark.yaml"

@@ -22,7 +22,7 @@ from stand.scenario import ScenarioFeed
 CLAIM = "progress"
 WINDOWS_S: Mapping[str, int] = {"trade": 10, "spread": 5}
 """Lengths of the windows: short ones, so that many of them end while a scenario lasts."""
-STARTED_S = 240.0
+STARTED_S = 360.0
 """How long a driver and its executor may take until windows are written: two Javas on a small machine."""
 RIGHT_S = 240.0
 """How long windows may take to be right, the corrections by the ledger's minutes included."""
