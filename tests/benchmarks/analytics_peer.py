@@ -22,7 +22,8 @@ CREATE TEMP VIEW records AS SELECT * FROM read_json('{values}', format = 'newlin
 _TRADES = """
 SELECT exchange, symbol, event_time // 60000000, count(*), min(trade_id), max(trade_id),
        arg_min(price, trade_id), max(price), min(price), arg_max(price, trade_id), sum(quantity),
-       sum(price::DECIMAL(19, 8) * quantity), sum(quantity) FILTER (side = 'buy'), sum(price), sum(price::DECIMAL(19, 8) * price::DECIMAL(19, 8))
+       sum(price::DECIMAL(19, 8) * quantity), sum(quantity) FILTER (side = 'buy'), sum(price),
+       sum(price::DECIMAL(19, 8) * price::DECIMAL(19, 8))
 FROM (SELECT DISTINCT ON (exchange, symbol, trade_id) * FROM records WHERE channel = 'trade') GROUP BY ALL
 """
 _QUOTES = """
