@@ -10,6 +10,7 @@ import os
 import signal
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from decimal import ROUND_DOWN, Context, Decimal, localcontext
 from pathlib import Path
@@ -102,8 +103,6 @@ class Job:
         self._folder = folder
         self._partitions = partitions
         self._services: list[Service] = []
-        self._pool = Pool(dsn, "test", 1, statement_timeout_s=30.0)
-        self._sink = PostgresSink(self._pool)
         scratch = folder / "spark"
         scratch.mkdir()
         environment = provide().environment(heap=_HEAP, scratch=scratch)
@@ -166,8 +165,9 @@ class Job:
         assert producer.flush(10) == 0
 
     def store(self, records: Sequence[Record]) -> None:
-        """Store the records with their ledger."""
-        self._sink.store(records)
+        """Store the records with their ledger, on a connection of its own: the database may have been away."""
+        with closing(Pool(self.dsn, "test", 1, statement_timeout_s=30.0)) as pool:
+            PostgresSink(pool).store(records)
 
     def wait_until_processed(self, service: Service) -> None:
         """Wait until the job says that it has processed the topics to the ends that the broker names."""
@@ -237,7 +237,6 @@ class Job:
     ) -> None:
         for service in self._services:
             service.__exit__(kind, error, traceback)
-        self._pool.close()
 
 
 def processed(service: Service) -> dict[tuple[str, int], int]:
