@@ -37,6 +37,8 @@ class Defaults:
     ca_file: str = "/etc/marketfeed/kafka-ca/ca.crt"
     thresholds_file: str = "/etc/marketfeed/thresholds/thresholds.json"
     checkpoint: str = "/var/lib/marketfeed/checkpoint"
+    checkpoint_stays: bool = False
+    """That folder outlives the process, as on one machine."""
     ingestor_port: int = 8081
     consumer_port: int = 8082
     analytics_port: int = 8083
@@ -169,7 +171,12 @@ def plan(feed: MarketFeed, defaults: Defaults = _DEFAULTS) -> Plan:
         consumers=tuple(_consumer(feed, sink, defaults) for sink in feed.spec.sinks if feed.spec.kafka.enabled),
         analytics=_analytics(feed, defaults),
         connections=connections,
-        warnings=(*notes, *_warnings(feed.spec, connections), *ignored(feed)),
+        warnings=(
+            *notes,
+            *_warnings(feed.spec, connections),
+            *_checkpoint_warnings(feed.spec, defaults),
+            *ignored(feed),
+        ),
     )
 
 
@@ -348,7 +355,7 @@ def _topic(spec: Spec, channel: Channel) -> str | None:
     return spec.topic(channel) if channel in spec.channels else None
 
 
-def _warnings(spec: Spec, connections: Connections) -> list[str]:
+def _warnings(spec: Spec, connections: Connections, defaults: Defaults) -> list[str]:
     """Return what works and is probably not meant."""
     found: list[str] = []
     if 2 * connections.needed > connections.attempts:
@@ -367,13 +374,15 @@ def _warnings(spec: Spec, connections: Connections) -> list[str]:
         for sink in spec.sinks
         if spec.kafka.enabled and sink.replicas > spec.kafka.topics.partitions
     )
-    found.extend(_checkpoint_warnings(spec))
+    found.extend(_checkpoint_warnings(spec, defaults))
     return found
 
 
-def _checkpoint_warnings(spec: Spec) -> list[str]:
+def _checkpoint_warnings(spec: Spec, defaults: Defaults) -> list[str]:
     job = spec.analytics
     if job is None or not job.enabled or job.checkpoint.location or job.checkpoint.volume_claim:
+        return []
+    if defaults.checkpoint_stays:
         return []
     sentence = "spec.analytics.checkpoint is not set: in a cluster a new driver reads the topics from their beginning"
     return [f"{sentence}; its results are right all the same"]

@@ -19,7 +19,7 @@ from marketfeed.local.run import Options, run
 from marketfeed.local.venue import Market
 from marketfeed.local.workload import Analytics, Consumer, Shard, Workload
 from marketfeed_operator.fields import Duration
-from marketfeed_operator.plan import AnalyticsJob, Plan, plan
+from marketfeed_operator.plan import AnalyticsJob, Defaults, Plan, plan
 from marketfeed_operator.plan import Consumer as PlannedConsumer
 from marketfeed_operator.spec import load
 
@@ -143,7 +143,7 @@ class WatchedFeed:
             self._text = self._path.read_text()
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigurationError(f"{self._path} cannot be read: {error}") from None
-        return plan(load(self._text, str(self._path)))
+        return plan(load(self._text, str(self._path)), Defaults(checkpoint_stays=True))
 
     def changed(self) -> Workload | None:
         """Return the workload when the text is another than the last that was read, else None.

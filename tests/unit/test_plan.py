@@ -300,6 +300,12 @@ def test_what_is_probably_not_meant_is_said(changes: dict[str, Any], sentence: s
     assert planned(changes).warnings == (sentence,)
 
 
+def test_one_machine_keeps_the_checkpoint_without_being_told() -> None:
+    """Where the usual folder outlives the process, nothing warns of its loss."""
+    assert planned({"spec.analytics": {}}).warnings
+    assert not planned({"spec.analytics": {}}, Defaults(checkpoint_stays=True)).warnings
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [

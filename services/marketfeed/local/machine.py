@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Coroutine
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from marketfeed import topics
+from marketfeed.analytics.store import MetricsStore
 from marketfeed.errors import ConfigurationError, MarketfeedError, Unavailable
 from marketfeed.kafka import group_lag, topic_ends
 from marketfeed.local import analysis, endpoints
@@ -136,6 +138,26 @@ class Machine:
         except Unavailable as error:
             return str(error)
         return await self.analysis.finished(ends, patience_s)
+
+    async def settle_metrics(self) -> int:
+        """Compare every window with the ledger, the newest too; return how many had to be computed anew.
+
+        For a run's end: nobody stores or computes any more, so that whatever differs stays so. Raises Unavailable.
+        """
+        wanted = self._workload.analytics
+        if wanted is None or self._postgres is None:
+            return 0
+        settings = wanted.settings
+        store = MetricsStore(
+            self._postgres.dsn,
+            exchange=settings.exchange,
+            trade_channel=settings.trade_channel,
+            trade_window_ms=settings.trade_window_ms,
+            spread_window_ms=settings.spread_window_ms,
+        )
+        with closing(store):
+            corrected = await asyncio.to_thread(partial(store.reconcile, wanted.thresholds, whole=True))
+        return sum(corrected.windows.values())
 
     async def stop_analysis(self) -> list[str]:
         """Stop analytics in order; return its name when it could not do so."""

@@ -161,6 +161,7 @@ class _Run:
             self._screen.warn(f"{', '.join(stuck)} could not finish in order")
         if not full_time:
             return 0
+        await self._settle_metrics()
         complete = await self._prove()
         return 0 if complete and analysed and not left and not stuck else 1
 
@@ -189,6 +190,14 @@ class _Run:
         finally:
             for waiting in (task, stop):
                 waiting.cancel()
+
+    async def _settle_metrics(self) -> None:
+        """Correct what the stream did not get right, and say how much that was."""
+        if not self._analytics:
+            return
+        corrected = await self._machine.settle_metrics()
+        if corrected:
+            self._screen.say(f"Windows computed anew from the stored records at the end: {corrected}")
 
     def _has_room(self) -> bool:
         """Tell whether there is memory for analytics, where the feed has any; a person is told when there is not."""
