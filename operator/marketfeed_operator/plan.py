@@ -173,8 +173,7 @@ def plan(feed: MarketFeed, defaults: Defaults = _DEFAULTS) -> Plan:
         connections=connections,
         warnings=(
             *notes,
-            *_warnings(feed.spec, connections),
-            *_checkpoint_warnings(feed.spec, defaults),
+            *_warnings(feed.spec, connections, defaults),
             *ignored(feed),
         ),
     )
