@@ -22,6 +22,7 @@ from benchmarks.children import job, reply
 from marketfeed import logs
 from marketfeed.analytics import queries, records
 from marketfeed.analytics.kafka_options import kafka_options, source_options
+from marketfeed.analytics.progress import OBSERVED
 from marketfeed.analytics.spread_metrics import spread_metrics
 from marketfeed.analytics.store import MetricsStore
 from marketfeed.analytics.thresholds import Thresholds
@@ -83,9 +84,8 @@ class _Sides:
 
     def _trades(self) -> DataFrame:
         settings = self._settings
-        parsed = records.parse(self._raw(settings.trade_topic), settings.exchange)
         return trade_metrics(
-            parsed,
+            self._records(settings.trade_topic),
             channel=settings.trade_channel,
             window_ms=settings.trade_window_ms,
             watermark_ms=settings.watermark_ms,
@@ -93,8 +93,15 @@ class _Sides:
 
     def _quotes(self) -> DataFrame:
         settings = self._settings
-        parsed = records.parse(self._raw(settings.quote_topic), settings.exchange)
-        return spread_metrics(parsed, window_ms=settings.spread_window_ms, watermark_ms=settings.watermark_ms)
+        quotes = self._records(settings.quote_topic)
+        return spread_metrics(quotes, window_ms=settings.spread_window_ms, watermark_ms=settings.watermark_ms)
+
+    def _records(self, topic: str | None) -> DataFrame:
+        """Return a topic's records as the service takes them: counted, which also keeps Spark from parsing them twice."""
+        counted = records.parse(self._raw(topic), self._settings.exchange).observe(
+            OBSERVED, F.count(F.lit(1)).alias("records"), F.count_if(~F.col("ok")).alias("malformed")
+        )
+        return counted.where("ok")
 
     def _write_trades(self, store: MetricsStore, batch: DataFrame, number: int) -> None:
         store.write_trades(queries.rows(batch, TradeWindow), number, self._thresholds)

@@ -48,6 +48,10 @@ def parse(raw: DataFrame, exchange: str, encoding: str = "json") -> DataFrame:
     raw: Kafka's columns, of which `value` is read. Columns: exchange, symbol, channel, id (bigint); price, quantity,
     side, bid_price, ask_price (text, the venue's digits); first_trade_id, last_trade_id (bigint); event_time
     (timestamp); ok (boolean, never NULL): whether the consumer takes it. Only where it is true do the others hold.
+
+    Spark moves a filter on these columns to before the parsing, and then parses a record for each column it names:
+    `observe` the result first, as the job does to count malformed records, and it parses each of them once.
+
     Raises KeyError for an encoding that PARSERS lacks.
     """
     return PARSERS[encoding](raw).where(~F.col("ok") | (F.col("exchange") == exchange))
