@@ -28,8 +28,8 @@ def defaults(settings: AnalyticsSettings, environ: Mapping[str, str]) -> dict[st
     common = {
         "spark.app.name": f"marketfeed-analytics-{settings.feed}",
         "spark.ui.enabled": "false",
-        "spark.ui.showConsoleProgress": "false",
         "spark.log.level": "WARN",
+        "spark.executor.syncLogLevel.enabled": "true",  # theirs is INFO else: a page for each batch
         "spark.scheduler.mode": "FAIR",  # a backlog of one query holds the other up no more than by half
     }
     return common if submitted(environ) else common | _alone(environ)
@@ -38,6 +38,7 @@ def defaults(settings: AnalyticsSettings, environ: Mapping[str, str]) -> dict[st
 def required(settings: AnalyticsSettings) -> dict[str, str]:
     """Return what the job's results or its figures rest on."""
     return {
+        "spark.ui.showConsoleProgress": "false",  # spark-submit's own default would draw bars into the log
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.shuffle.partitions": str(settings.shuffle_partitions),
         "spark.sql.streaming.stopTimeout": _STOP_TIMEOUT,
