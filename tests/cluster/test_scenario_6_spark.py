@@ -21,8 +21,8 @@ from stand.streaming import STARTED_S, StreamingFeed
 _CONTROLLER = "deployment/spark-operator-controller"
 _GONE_S = 120.0
 _NOTICED_S = 120.0
-_AT_THE_END = {("", kind, verb) for kind in ("pods", "configmaps") for verb in ("delete", "deletecollection")}
-"""What a driver asks when it ends, or loses an executor."""
+_LOST = {("", "pods", "delete")}
+"""What a driver asks when it gives an executor up."""
 _MORE = 12  # windows: of three symbols about two lengths' worth
 
 
@@ -62,15 +62,6 @@ def test_each_pod_passes_the_restricted_profile_and_has_its_own_rights(streaming
     assert driver["spec"]["serviceAccountName"] != executor["spec"]["serviceAccountName"]
     policies = {one["metadata"]["name"] for one in cluster.items("networkpolicies", streaming.namespace)}
     assert any(name.endswith("-analytics") for name in policies), policies
-
-
-def test_the_driver_asks_for_just_what_it_may(streaming: StreamingFeed) -> None:
-    """Nothing that the driver asked the API server was forbidden, and it has no right that nothing needs."""
-    account = f"system:serviceaccount:{streaming.namespace}:{streaming.await_job()['spec']['serviceAccountName']}"
-    asked = streaming.stand.up.node.requests(account)
-    assert asked, f"{account} asked nothing"
-    assert rights.denied(asked) == []
-    assert sorted(accounts.allowed(streaming.stand.cluster, account) - rights.used(asked) - _AT_THE_END) == []
 
 
 def test_thresholds_are_taken_over_by_the_running_driver(
@@ -136,6 +127,15 @@ def test_a_change_that_the_spark_operator_missed_is_not_lost(
     assert _spec_hash_of(again) == _spec_hash(streaming.job())
     streaming.await_windows(_MORE)
     tell(_figures("spark: change missed", streaming, watch))
+
+
+def test_the_driver_asks_for_just_what_it_may(streaming: StreamingFeed) -> None:
+    """Nothing that the drivers asked the API server was forbidden, and they have no right that none of them needed."""
+    account = f"system:serviceaccount:{streaming.namespace}:{streaming.await_job()['spec']['serviceAccountName']}"
+    asked = streaming.stand.up.node.requests(account)
+    assert asked, f"{account} asked nothing"
+    assert rights.denied(asked) == []
+    assert sorted(accounts.allowed(streaming.stand.cluster, account) - rights.used(asked) - _LOST) == []
 
 
 def test_without_the_section_nothing_of_the_job_is_left(streaming: StreamingFeed, tell: Tell, watch: Stopwatch) -> None:

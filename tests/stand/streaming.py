@@ -31,7 +31,7 @@ _SQL = Path(__file__).with_name("sql")
 _SIZE: Mapping[str, Any] = {"coreRequest": "100m", "memory": "512m"}
 _QUICK_PROBE: Mapping[str, Any] = {"periodSeconds": 5, "failureThreshold": 4}
 _DRIVER: Mapping[str, Any] = {
-    "terminationGracePeriodSeconds": 5,  # a frozen process uses up all of its grace
+    "terminationGracePeriodSeconds": 20,  # a frozen process uses up all of its grace
     "containers": [{"name": "spark-kubernetes-driver", "livenessProbe": _QUICK_PROBE}],
 }
 _ANALYTICS: Mapping[str, Any] = {
