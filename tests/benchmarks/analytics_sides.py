@@ -97,7 +97,7 @@ class _Sides:
         return spread_metrics(quotes, window_ms=settings.spread_window_ms, watermark_ms=settings.watermark_ms)
 
     def _records(self, topic: str | None) -> DataFrame:
-        """Return a topic's records as the service takes them: counted, which also keeps Spark from parsing them twice."""
+        """Return a topic's records as the service takes them: counted, which keeps Spark from parsing them twice."""
         counted = records.parse(self._raw(topic), self._settings.exchange).observe(
             OBSERVED, F.count(F.lit(1)).alias("records"), F.count_if(~F.col("ok")).alias("malformed")
         )
