@@ -68,7 +68,7 @@ def test_broken_lock_is_refused_by_name(text: str) -> None:
 
 
 def test_shipped_lock_pins_everything() -> None:
-    """The package's lock holds the broker, the database of four platforms, Java and Spark, each with a whole SHA-256."""
+    """The lock holds the broker, the database of four platforms, Java and Spark, each with a whole SHA-256."""
     lock = components.read_lock()
     assert set(lock.archives) == {
         "kafka",
