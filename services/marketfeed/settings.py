@@ -379,7 +379,10 @@ class AnalyticsSettings(Settings):
     )
     checkpoint: str = setting("MARKETFEED_CHECKPOINT", "folder or URL where progress is kept")
     max_records_per_trigger: int = setting(
-        "MARKETFEED_MAX_RECORDS_PER_TRIGGER", "bound on one batch of each query", default=2_000_000, minimum=1
+        "MARKETFEED_MAX_RECORDS_PER_TRIGGER",
+        "bound on one batch of each query: its ids are kept in memory for a while",
+        default=500_000,
+        minimum=1,
     )
     shuffle_partitions: int = setting(
         "MARKETFEED_SHUFFLE_PARTITIONS", "parts of the state; fixed by the first checkpoint", default=2, minimum=1
