@@ -12,7 +12,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
   pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test operator-test chart-test e2e images cluster cluster-down kind kind-down \
+.PHONY: help setup demo test analytics-test operator-test chart-test e2e images cluster cluster-down kind kind-down \
   control-plane control-plane-down check bench generate clean
 
 help: ## Say what there is
@@ -35,7 +35,10 @@ demo: setup ## Run a live feed on this machine (DEMO_FOR=45s ends by itself with
 	@$(BIN)/marketfeed up $(FEED) $(if $(DEMO_FOR),--for $(DEMO_FOR))
 
 test: setup ## Run the tests, on real Kafka and PostgreSQL (started by the tests, on loopback)
-	@$(BIN)/pytest --ignore tests/operator --ignore tests/charts --ignore tests/cluster
+	@$(BIN)/pytest --ignore tests/analytics --ignore tests/operator --ignore tests/charts --ignore tests/cluster
+
+analytics-test: setup ## Run the streaming job's tests, on a real Spark (fetched the first time), Kafka and PostgreSQL
+	@$(BIN)/pytest tests/analytics
 
 operator-test: setup ## Run the operator's tests on a real Kubernetes API server (built from Go modules the first time)
 	@$(BIN)/pytest tests/operator
