@@ -123,7 +123,8 @@ def test_the_command(database: Secret) -> None:
     environment = {"MARKETFEED_DSN": str(database)}
     first = CliRunner().invoke(command, env=environment, catch_exceptions=False)
     second = CliRunner().invoke(command, env=environment, catch_exceptions=False)
-    assert first.output == "applied 0001_tables\napplied 0002_days\nschema up to date (postgresql)\n"
+    applied = "applied 0001_tables\napplied 0002_days\napplied 0003_metrics\n"
+    assert first.output == f"{applied}schema up to date (postgresql)\n"
     assert second.output == "schema up to date (postgresql)\n"
 
 
