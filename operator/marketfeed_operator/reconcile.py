@@ -128,6 +128,7 @@ class _Pass:
         allowed, held_back = changes.hold_back(wanted, observed, differences, approved)
         self._failures.update(diff.refusals(allowed, observed, self._uid, self._name.name))
         observed = await self._reclaim(observed, allowed)
+        await self._tie_drivers(observed)
         for write in diff.writes(allowed, observed, self._uid):
             await self._write(write, known=write.key in observed.children)
         listening = await self._wake_pods(made)
@@ -236,6 +237,16 @@ class _Pass:
             _wake_others(made, self._uid, self._tools)
             self._tools.metrics.children_applied.labels(key.kind, write.cause).inc()
             _log.info("applied", kind=key.kind, namespace=key.namespace, name=key.name, why=write.why)
+
+    async def _tie_drivers(self, observed: Observed) -> None:
+        """Let the drivers of a streaming job go with it: this comes before the job may be deleted."""
+        for key, job in observed.children.items():
+            if (key.group, key.kind) != (SPARK_APPLICATION.group, SPARK_APPLICATION.kind):
+                continue
+            for pod in observed.pods:
+                patch = spark.tie(pod, job)
+                if patch is not None:
+                    await self._patch(POD, pod, patch)
 
     async def _wake_pods(self, made: Plan) -> bool:
         """Tell the kubelet of shards whose streams changed; return whether some pod may have to be told again.

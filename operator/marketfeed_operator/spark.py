@@ -23,6 +23,8 @@ PATIENCE_S = 60.0
 STARTED_AGAIN = "it is started again"
 """Stands in the message of every verdict that brings a new nudge."""
 
+_APP, _ROLE = "sparkoperator.k8s.io/app-name", "spark-role"  # labels of the job's pods
+
 # All else is so many times the patience.
 _STUCK = 5
 """How long a job may stay in a state that it should leave by itself."""
@@ -125,6 +127,22 @@ def supervise(
     if live is None:
         return Verdict("Starting", ready=False, reason="Waiting", message="the job is being created", nudge=None)
     return _judge(wanted, _seen(live, pods, now.timestamp(), patience_s))
+
+
+def tie(pod: Manifest, job: Manifest) -> Mapping[str, Any] | None:
+    """Return the patch by which a driver goes when its job goes; None where it does, and for what is no driver of it.
+
+    Before version 2.5 the Spark operator ties them by its webhook alone, which may be off: a driver whose job is
+    deleted would run on for good.
+    """
+    labels, found = labels_of(pod), pod["metadata"]
+    if labels.get(_APP) != job["metadata"]["name"] or labels.get(_ROLE) != "driver":
+        return None
+    if found.get("ownerReferences") or "deletionTimestamp" in found or "deletionTimestamp" in job["metadata"]:
+        return None
+    metadata = job["metadata"]
+    owner = {"apiVersion": job["apiVersion"], "kind": job["kind"], "name": metadata["name"], "uid": metadata["uid"]}
+    return {"metadata": {"ownerReferences": [owner]}}
 
 
 def _unserved() -> Verdict:
@@ -237,9 +255,9 @@ def _last_nudge(value: str | None) -> _Nudge | None:
 
 def _seen(live: Manifest, pods: Sequence[Manifest], now: float, patience_s: float) -> _Job:
     name = live["metadata"]["name"]
-    ours = [pod for pod in pods if labels_of(pod).get("sparkoperator.k8s.io/app-name") == name]
-    drivers = [pod for pod in ours if labels_of(pod).get("spark-role") == "driver"]
-    executors = tuple(pod for pod in ours if labels_of(pod).get("spark-role") == "executor")
+    ours = [pod for pod in pods if labels_of(pod).get(_APP) == name]
+    drivers = [pod for pod in ours if labels_of(pod).get(_ROLE) == "driver"]
+    executors = tuple(pod for pod in ours if labels_of(pod).get(_ROLE) == "executor")
     staying = [pod for pod in drivers if "deletionTimestamp" not in pod["metadata"]]
     return _Job(live, max(staying, key=_began, default=None), executors, now, patience_s)
 

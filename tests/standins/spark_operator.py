@@ -2,8 +2,9 @@
 
 True to life: states and their order, the driver's labels and annotations, the attempts and the linear, uncapped wait
 between them, that a changed spec is noticed only by who watches just then, that SUBMITTED lasts as long as the
-driver's image cannot be pulled, that there are no conditions. Not so: no executors, no web service, no events, no
-time to live, and a submission takes `submit_s`, not ten seconds. The driver's pod needs a kubelet to run.
+driver's image cannot be pulled, that there are no conditions, that a driver has no owner where the webhook is off. Not
+so: no executors, no web service, no events, no time to live, and a submission takes `submit_s`, not ten seconds. The
+driver's pod needs a kubelet to run.
 """
 
 from __future__ import annotations
@@ -266,7 +267,6 @@ def driver_pod(app: Object, submission: str) -> Object:
     for wish, field in (("serviceAccount", "serviceAccountName"), ("podSecurityContext", "securityContext")):
         if wish in driver:
             pod[field] = driver[wish]
-    owner = {name: app[name] for name in ("apiVersion", "kind")} | {"name": metadata["name"], "uid": metadata["uid"]}
     own = template.get("metadata", {})
     labels = {**own.get("labels", {}), **(metadata.get("labels") or {}), **driver.get("labels", {})}
     labels |= {
@@ -283,7 +283,6 @@ def driver_pod(app: Object, submission: str) -> Object:
             "name": f"{metadata['name']}-driver",
             "labels": labels,
             "annotations": {**own.get("annotations", {}), **driver.get("annotations", {})},
-            "ownerReferences": [{**owner, "controller": True}],
         },
         "spec": pod,
     }

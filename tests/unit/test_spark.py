@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from marketfeed_operator.objects import MANAGER, NUDGE, SPEC_HASH, Manifest, Served
-from marketfeed_operator.spark import PATIENCE_S, STARTED_AGAIN, Verdict, supervise
+from marketfeed_operator.spark import PATIENCE_S, STARTED_AGAIN, Verdict, supervise, tie
 from observations import EVERYTHING, NOW, later, stamp
 
 START = NOW - timedelta(hours=5)
@@ -230,3 +230,33 @@ def test_pods_of_other_jobs_are_not_looked_at() -> None:
     other = pod(hash_="h9")
     other["metadata"]["labels"]["sparkoperator.k8s.io/app-name"] = "another"
     assert judged(job(), other, pod()).ready
+
+
+def test_a_driver_without_an_owner_is_given_its_job() -> None:
+    """It goes with the job then, as the garbage collector has it; nobody is kept from deleting the job first."""
+    live = job()
+    live["metadata"]["uid"] = "u1"
+    patch = tie(pod(), live)
+    assert patch is not None
+    (owner,) = patch["metadata"]["ownerReferences"]
+    assert owner == {
+        "apiVersion": "sparkoperator.k8s.io/v1beta2",
+        "kind": "SparkApplication",
+        "name": "spot-analytics",
+        "uid": "u1",
+    }
+    owned = pod()
+    owned["metadata"].update(patch["metadata"])
+    assert tie(owned, live) is None
+
+
+def test_no_other_pod_is_tied_to_a_job() -> None:
+    """Executors go with their driver, and what is on its way out needs nobody; a job that goes ties nobody."""
+    live, going = job(), job()
+    live["metadata"]["uid"] = going["metadata"]["uid"] = "u1"
+    going["metadata"]["deletionTimestamp"] = ago(1)
+    leaving, other = pod(), pod()
+    leaving["metadata"]["deletionTimestamp"] = ago(1)
+    other["metadata"]["labels"]["sparkoperator.k8s.io/app-name"] = "another"
+    assert [tie(each, live) for each in (pod("executor"), leaving, other)] == [None, None, None]
+    assert tie(pod(), going) is None

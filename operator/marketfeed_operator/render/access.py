@@ -27,7 +27,7 @@ ANALYTICS_RULES: tuple[dict[str, Any], ...] = (
     {
         "apiGroups": [""],
         "resources": ["configmaps"],
-        "verbs": ["create", "delete", "deletecollection", "get", "list"],
+        "verbs": ["create", "deletecollection"],
     },
 )
 """What Spark's driver does itself: its executors, and the ConfigMap with their configuration.
