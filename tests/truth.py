@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from helpers import wait_until
 from marketfeed import codec
@@ -99,7 +99,7 @@ def messages(kafka: KafkaSettings, topics: Sequence[str]) -> list[Message]:
     with closing(Consumer(config)) as reader:
         known = reader.list_topics(timeout=10).topics
         parts = [TopicPartition(name, number, OFFSET_BEGINNING) for name in topics for number in known[name].partitions]
-        left = sum(end - first for first, end in (reader.get_watermark_offsets(part, timeout=10) for part in parts))
+        left = _held(reader, parts)
         reader.assign(parts)
 
         def all_read() -> bool:
@@ -109,6 +109,24 @@ def messages(kafka: KafkaSettings, topics: Sequence[str]) -> list[Message]:
         wait_until(all_read, 30, f"{left} messages of {', '.join(topics)}")
     assert all(message.error() is None for message in found)
     return found
+
+
+def _held(reader: Consumer, parts: Sequence[TopicPartition]) -> int:
+    """Return how many messages these partitions hold; one that was just made may have no leader for a moment."""
+    bounds: list[tuple[int, int]] = []
+
+    def answered() -> bool:
+        bounds.clear()
+        try:
+            bounds.extend(reader.get_watermark_offsets(part, timeout=10) for part in parts)
+        except KafkaException as failure:
+            if failure.args[0].code() != KafkaError.NOT_LEADER_FOR_PARTITION:
+                raise
+            return False
+        return True
+
+    wait_until(answered, 30, "the partitions' leaders")
+    return sum(end - first for first, end in bounds)
 
 
 def assert_true(rows: Rows, truth: Rows) -> None:

@@ -100,9 +100,12 @@ def test_killed_broker_loses_nothing(tmp_path: Path, own_kafka: Callable[[], Emb
             broker.start()
             pipeline.wait_for_rows(FEW)
             _wait_until_ready(ingestor, consumer)
+        lost = f"no Kafka broker answers at {broker.bootstrap}"
         for pulse in (ingesting, consuming):
             pulse.assert_live()
-            assert {f"no Kafka broker answers at {broker.bootstrap}"} == set(pulse.not_ready)
+            assert lost in pulse.not_ready
+            # A consumer whose session ended meanwhile says that it comes again.
+            assert all(reason == lost or reason.startswith("starting: ") for reason in pulse.not_ready)
         pipeline.finish(simulator, ingestor, consumer)
         _assert_all_stored(pipeline)
 
