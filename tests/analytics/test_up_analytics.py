@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from helpers import wait_until
@@ -17,6 +17,7 @@ from marketfeed.local.runs import POSTGRES
 from up_runs import FEED, Up, query, up
 
 JOB = "spot-analytics"
+_COMMAND = ["-m", "marketfeed", "analytics"]
 SPARK_DEADLINE_S = 240.0  # Spark starts in seconds on a machine that has nothing else to do
 ANALYTICS = """\
   analytics:
@@ -48,6 +49,14 @@ def keep(tmp_path: Path) -> Iterator[Path]:
 
 def _windows(run: Up) -> int:
     return int(query(run.endpoints["postgres"], "SELECT count(*) FROM trade_metrics")[0][0])
+
+
+def _words(process: psutil.Process) -> list[str]:
+    """Return a process's command line; none of one that has ended."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
 
 
 def _job(run: Up) -> dict[str, Any]:
@@ -92,8 +101,10 @@ def test_new_thresholds_reach_the_running_job(feed: Path) -> None:
         assert run.endpoints["services"][JOB] == url
 
         before = _windows(run)
-        (pid,) = [process.pid for process in run.processes() if "analytics" in process.cmdline()]
-        os.kill(pid, signal.SIGKILL)
+        (process,) = {
+            process for process in run.processes() if _words(process)[1:] == ["-m", "marketfeed", "analytics"]
+        }
+        process.kill()
         wait_until(
             lambda: run.endpoints["services"].get(JOB) not in (None, url), SPARK_DEADLINE_S, "the job to be back"
         )
