@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from decimal import ROUND_DOWN, Context, Decimal, localcontext
+from decimal import Context, Decimal, localcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,6 +21,7 @@ import psycopg2.errors
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from analytics_records import basis_points
 from helpers import wait_until
 from marketfeed import codec, kafka, topics
 from marketfeed.database import Pool
@@ -42,7 +43,6 @@ SETTLED_S = 240.0
 
 _EXACT = Context(prec=200)
 _HEAP = "512m"
-_BPS_DIGITS = Decimal("1e-8")
 
 Windows = dict[tuple[str, int], tuple[Any, ...]]
 """By symbol and start (µs): the figures of a window, in the order of its table's columns."""
@@ -316,13 +316,6 @@ def _trade_figures(rows: list[tuple[Any, ...]]) -> tuple[Any, ...]:
 
 def _spread_figures(rows: list[tuple[Any, ...]]) -> tuple[Any, ...]:
     spreads = [ask - bid for _, bid, ask in rows]
-    bps = [_bps(bid, ask) for _, bid, ask in rows]
+    bps = [basis_points(bid, ask) for _, bid, ask in rows]
     ids = (rows[0][0], rows[-1][0])
     return (len(rows), *ids, sum(spreads), min(spreads), max(spreads), sum(bps), min(bps), max(bps))
-
-
-def _bps(bid: Decimal, ask: Decimal) -> Decimal:
-    """Return the spread in basis points of the middle, cut off after eight decimals."""
-    if not ask + bid:
-        return Decimal(0)
-    return (20_000 * (ask - bid) / (ask + bid)).quantize(_BPS_DIGITS, rounding=ROUND_DOWN)

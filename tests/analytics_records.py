@@ -5,14 +5,14 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Context, Decimal, localcontext
 
 from marketfeed.analytics.windows import SpreadWindow, TradeWindow
 from marketfeed.events import AggTrade, BookTicker, Channel, Record, Side, Trade
+from marketfeed.ledger import EPOCH
 from records import START_US
 
-_EPOCH = datetime.fromtimestamp(0, UTC)
 _MINUTE_US = 60_000_000
 
 
@@ -35,7 +35,7 @@ def trade_windows(records: Iterable[Record], channel: Channel, window_ms: int) -
         assert isinstance(record, Trade | AggTrade)
         windows[record.symbol, record.event_time // (window_ms * 1000)].append(record)
     with localcontext(Context(prec=200)):
-        return {_trades(channel, number * window_ms, window_ms, found) for (_, number), found in windows.items()}
+        return {trade_window(found, channel, window_ms) for found in windows.values()}
 
 
 def spread_windows(records: Iterable[Record], window_ms: int) -> set[SpreadWindow]:
@@ -45,7 +45,7 @@ def spread_windows(records: Iterable[Record], window_ms: int) -> set[SpreadWindo
     for record in once.values():
         windows[record.symbol, record.event_time // (window_ms * 1000)].append(record)
     with localcontext(Context(prec=200)):
-        return {_spreads(number * window_ms, window_ms, found) for (_, number), found in windows.items()}
+        return {spread_window(found, window_ms) for found in windows.values()}
 
 
 def _id(record: Record) -> int:
@@ -83,15 +83,16 @@ def _digits(draw: random.Random) -> str:
     )
 
 
-def _trades(channel: Channel, start_ms: int, window_ms: int, found: Sequence[Trade | AggTrade]) -> TradeWindow:
+def trade_window(found: Sequence[Trade | AggTrade], channel: Channel, window_ms: int) -> TradeWindow:
+    """Sum up the records of one symbol and window."""
     ordered = sorted(found, key=lambda record: record.trade_id)
     prices, quantities = [Decimal(one.price) for one in ordered], [Decimal(one.quantity) for one in ordered]
     prints = [one.last_trade_id - one.first_trade_id + 1 if isinstance(one, AggTrade) else 1 for one in ordered]
     return TradeWindow(
         exchange=ordered[0].exchange,
         symbol=ordered[0].symbol,
-        window_start=_EPOCH + timedelta(milliseconds=start_ms),
-        window_end=_EPOCH + timedelta(milliseconds=start_ms + window_ms),
+        window_start=(start := _start(ordered[0], window_ms)),
+        window_end=start + timedelta(milliseconds=window_ms),
         channel=channel,
         record_count=len(ordered),
         trade_count=sum(prints),
@@ -109,14 +110,15 @@ def _trades(channel: Channel, start_ms: int, window_ms: int, found: Sequence[Tra
     )
 
 
-def _spreads(start_ms: int, window_ms: int, found: Sequence[BookTicker]) -> SpreadWindow:
+def spread_window(found: Sequence[BookTicker], window_ms: int) -> SpreadWindow:
+    """Sum up the quotes of one symbol and window."""
     spreads = [Decimal(one.ask_price) - Decimal(one.bid_price) for one in found]
-    bps = [_bps(Decimal(one.bid_price), Decimal(one.ask_price)) for one in found]
+    bps = [basis_points(Decimal(one.bid_price), Decimal(one.ask_price)) for one in found]
     return SpreadWindow(
         exchange=found[0].exchange,
         symbol=found[0].symbol,
-        window_start=_EPOCH + timedelta(milliseconds=start_ms),
-        window_end=_EPOCH + timedelta(milliseconds=start_ms + window_ms),
+        window_start=(start := _start(found[0], window_ms)),
+        window_end=start + timedelta(milliseconds=window_ms),
         quote_updates=len(found),
         first_id=min(one.update_id for one in found),
         last_id=max(one.update_id for one in found),
@@ -129,7 +131,12 @@ def _spreads(start_ms: int, window_ms: int, found: Sequence[BookTicker]) -> Spre
     )
 
 
-def _bps(bid: Decimal, ask: Decimal) -> Decimal:
+def _start(record: Record, window_ms: int) -> datetime:
+    return EPOCH + timedelta(milliseconds=record.event_time // (window_ms * 1000) * window_ms)
+
+
+def basis_points(bid: Decimal, ask: Decimal) -> Decimal:
+    """Return the spread in basis points of the mid price, cut off after 8 decimals."""
     if ask + bid == 0:
         return Decimal()
     units = int(abs(ask - bid) * 20_000 * 10**16) // int((ask + bid) * 10**8)  # 10^-8 of a basis point

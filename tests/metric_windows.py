@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any
 
 import msgspec
 import psycopg2
 
+from analytics_records import spread_window, trade_window
 from marketfeed.analytics.store import Limits, MetricsStore
 from marketfeed.analytics.windows import SpreadWindow, TradeWindow
 from marketfeed.database import Pool
-from marketfeed.events import BookTicker, Record, Trade
-from marketfeed.ledger import EPOCH
+from marketfeed.events import BookTicker, Channel, Record, Trade
 from marketfeed.settings import Secret
 from marketfeed.sinks.postgres import PostgresSink
 from records import book_ticker, trade
@@ -49,34 +47,7 @@ def trade_windows(records: Iterable[Trade], window_ms: int = 60_000) -> list[Tra
     groups: dict[tuple[str, int], list[Trade]] = {}
     for record in records:
         groups.setdefault((record.symbol, record.event_time // (window_ms * 1000)), []).append(record)
-    return [_trade_window(group, window_ms) for group in groups.values()]
-
-
-def _trade_window(group: Sequence[Trade], window_ms: int) -> TradeWindow:
-    rows = sorted(group, key=lambda record: record.trade_id)
-    prices = [Decimal(row.price) for row in rows]
-    quantities = [Decimal(row.quantity) for row in rows]
-    start = _start(rows[0].event_time, window_ms)
-    return TradeWindow(
-        exchange=rows[0].exchange,
-        symbol=rows[0].symbol,
-        window_start=start,
-        window_end=start + timedelta(milliseconds=window_ms),
-        channel="trade",
-        record_count=len(rows),
-        trade_count=len(rows),
-        first_id=rows[0].trade_id,
-        last_id=rows[-1].trade_id,
-        open=prices[0],
-        high=max(prices),
-        low=min(prices),
-        close=prices[-1],
-        volume=sum(quantities, Decimal()),
-        quote_volume=sum((price * size for price, size in zip(prices, quantities, strict=True)), Decimal()),
-        taker_buy_volume=sum((Decimal(row.quantity) for row in rows if row.side == "buy"), Decimal()),
-        price_sum=sum(prices, Decimal()),
-        price_square_sum=sum((price * price for price in prices), Decimal()),
-    )
+    return [trade_window(group, Channel.TRADE, window_ms) for group in groups.values()]
 
 
 def spread_windows(records: Iterable[BookTicker], window_ms: int = 30_000) -> list[SpreadWindow]:
@@ -84,36 +55,7 @@ def spread_windows(records: Iterable[BookTicker], window_ms: int = 30_000) -> li
     groups: dict[tuple[str, int], list[BookTicker]] = {}
     for record in records:
         groups.setdefault((record.symbol, record.event_time // (window_ms * 1000)), []).append(record)
-    return [_spread_window(group, window_ms) for group in groups.values()]
-
-
-def _spread_window(group: Sequence[BookTicker], window_ms: int) -> SpreadWindow:
-    spreads = [Decimal(row.ask_price) - Decimal(row.bid_price) for row in group]
-    bps = [_bps(Decimal(row.bid_price), Decimal(row.ask_price)) for row in group]
-    start = _start(group[0].event_time, window_ms)
-    return SpreadWindow(
-        exchange=group[0].exchange,
-        symbol=group[0].symbol,
-        window_start=start,
-        window_end=start + timedelta(milliseconds=window_ms),
-        quote_updates=len(group),
-        first_id=min(row.update_id for row in group),
-        last_id=max(row.update_id for row in group),
-        spread_sum=sum(spreads, Decimal()),
-        min_spread=min(spreads),
-        max_spread=max(spreads),
-        spread_bps_sum=sum(bps, Decimal()),
-        min_spread_bps=min(bps),
-        max_spread_bps=max(bps),
-    )
-
-
-def _bps(bid: Decimal, ask: Decimal) -> Decimal:
-    return Decimal(int(20_000 * (ask - bid) * 10**8 / (ask + bid))) / 10**8 if ask + bid else Decimal()
-
-
-def _start(time_us: int, window_ms: int) -> datetime:
-    return EPOCH + timedelta(milliseconds=time_us // (window_ms * 1000) * window_ms)
+    return [spread_window(group, window_ms) for group in groups.values()]
 
 
 @dataclass(frozen=True)

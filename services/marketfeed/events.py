@@ -25,7 +25,9 @@ Id = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 """A venue's number, as a database's bigint can hold it. Checked where records are decoded."""
 
 # The first coin was mined on 2009-01-03: a time outside these bounds is a mistake in its unit, not a market event.
-Microseconds = Annotated[int, msgspec.Meta(ge=1_230_940_800_000_000, lt=4_102_444_800_000_000)]
+EARLIEST_US, END_US = 1_230_940_800_000_000, 4_102_444_800_000_000
+
+Microseconds = Annotated[int, msgspec.Meta(ge=EARLIEST_US, lt=END_US)]
 """Microseconds since 1970 UTC, from 2009 to before 2100. Checked where records are decoded."""
 
 

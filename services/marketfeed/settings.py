@@ -389,3 +389,9 @@ class AnalyticsSettings(Settings):
     )
     kafka: KafkaSettings = field(kw_only=True)
     http: HttpSettings = field(default_factory=lambda: HttpSettings(port=8083))
+
+    @property
+    def topics(self) -> dict[str, str]:
+        """The topic that each query reads, by the table that it fills."""
+        found = {"trade_metrics": self.trade_topic, "spread_metrics": self.quote_topic}
+        return {table: topic for table, topic in found.items() if topic}

@@ -66,15 +66,7 @@ class _Sides:
 
     def product(self) -> dict[str, float]:
         """Run both analytics, one after the other, each batch written to the database and judged."""
-        settings = self._settings
-        store = MetricsStore(
-            settings.dsn,
-            exchange=settings.exchange,
-            trade_channel=settings.trade_channel,
-            trade_window_ms=settings.trade_window_ms,
-            spread_window_ms=settings.spread_window_ms,
-        )
-        with closing(store), self._measured() as found:
+        with closing(MetricsStore.of(self._settings)) as store, self._measured() as found:
             trades = self._run(self._trades(), lambda batch, number: self._write_trades(store, batch, number))
             quotes = self._run(self._quotes(), lambda batch, number: self._write_quotes(store, batch, number))
             found.update({name: trades[name] + quotes[name] for name in trades})

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - Spark's own custom
 
-from marketfeed.events import Channel
+from marketfeed.events import EARLIEST_US, END_US, Channel
 
 # A field is NULL where it is missing or of another type. `v` and `source` are judged by their text below.
 _SCHEMA = (
@@ -38,8 +38,6 @@ _REFUSED = (
     r"|^[^{}]*+\{[^{}]*+\}\s*+\S"
     r"|\\u0000"
 )
-
-_EARLIEST_US, _END_US = 1_230_940_800_000_000, 4_102_444_800_000_000  # as events.Microseconds
 
 
 def parse(raw: DataFrame, exchange: str, encoding: str = "json") -> DataFrame:
@@ -112,4 +110,4 @@ def _is_id(name: str) -> Column:
 
 
 def _is_time(name: str) -> Column:
-    return (F.col(name) >= _EARLIEST_US) & (F.col(name) < _END_US)
+    return (F.col(name) >= EARLIEST_US) & (F.col(name) < END_US)

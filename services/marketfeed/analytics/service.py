@@ -69,13 +69,7 @@ class AnalyticsService:
         self._thresholds = ThresholdsFile(settings.thresholds_file)
         self._broker = kafka_options(settings.kafka, _authority(settings))
         self._patience = {table: Patience(stop, self._results.failed) for table in _tables(settings)}
-        self._store = MetricsStore(
-            settings.dsn,
-            exchange=settings.exchange,
-            trade_channel=settings.trade_channel,
-            trade_window_ms=settings.trade_window_ms,
-            spread_window_ms=settings.spread_window_ms,
-        )
+        self._store = MetricsStore.of(settings)
         self._upkeep = Upkeep(
             self._store,
             stop,
@@ -196,12 +190,10 @@ class AnalyticsService:
 
 def _tables(settings: AnalyticsSettings) -> list[str]:
     """Return the tables that are filled; raises ConfigurationError when no topic is set."""
-    topics = {"trade_metrics": settings.trade_topic, "spread_metrics": settings.quote_topic}
-    found = [table for table, topic in topics.items() if topic]
-    if not found:
+    if not settings.topics:
         names = [AnalyticsSettings.variable(name) for name in ("trade_topic", "quote_topic")]
         raise ConfigurationError(f"{' and '.join(names)} are both unset: set one, or both")
-    return found
+    return list(settings.topics)
 
 
 def _authority(settings: AnalyticsSettings) -> str | None:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, Self
 
 from psycopg2 import errors
 from psycopg2.extensions import cursor as Cursor  # noqa: N812 - it is a class, whatever its case
@@ -25,6 +25,7 @@ from marketfeed.analytics.windows import SpreadWindow, TradeWindow
 from marketfeed.database import Pool
 from marketfeed.errors import Unavailable
 from marketfeed.events import Channel, Grade
+from marketfeed.settings import AnalyticsSettings
 
 SETTLED = timedelta(seconds=60)
 """How long ago a minute ended that is compared with the ledger: until then the stream may still bring records."""
@@ -129,6 +130,17 @@ class MetricsStore:
         self._trades = Analytic("trade_metrics", "record_count", trade_channel, trade_window_ms)
         self._spreads = Analytic("spread_metrics", "quote_updates", str(Channel.BOOK_TICKER), spread_window_ms)
         self._limits = limits or Limits()
+
+    @classmethod
+    def of(cls, settings: AnalyticsSettings) -> Self:
+        """Return the store of a job with these settings."""
+        return cls(
+            settings.dsn,
+            exchange=settings.exchange,
+            trade_channel=settings.trade_channel,
+            trade_window_ms=settings.trade_window_ms,
+            spread_window_ms=settings.spread_window_ms,
+        )
 
     def write_trades(self, rows: Sequence[TradeWindow], batch_id: int, thresholds: Thresholds) -> Written:
         """Write a batch's windows, judge them and those after them, raise alerts: one transaction.

@@ -16,7 +16,7 @@ import msgspec
 
 from marketfeed.codec import is_decimal, validation_error_type
 from marketfeed.errors import BadFrame
-from marketfeed.events import AggTrade, BookTicker, Channel, Gap, Grade, Id, Record, Stream, Trade
+from marketfeed.events import EARLIEST_US, END_US, AggTrade, BookTicker, Channel, Gap, Grade, Id, Record, Stream, Trade
 from marketfeed.exchanges.base import Acknowledged, Closing, Event, Field, Limits, Parse, Refused, Request
 
 _CHANNELS = frozenset({Channel.TRADE, Channel.AGG_TRADE, Channel.BOOK_TICKER})
@@ -135,7 +135,7 @@ def _request(method: str, request_id: int, **more: object) -> bytes:
 
 # ---- Frames. Decoded once, into exactly the fields that are needed; their checks are part of the decoding. ----
 
-_Milliseconds = Annotated[int, msgspec.Meta(ge=1_230_940_800_000, lt=4_102_444_800_000)]
+_Milliseconds = Annotated[int, msgspec.Meta(ge=EARLIEST_US // 1000, lt=END_US // 1000)]
 
 
 class _Trade(msgspec.Struct, gc=False):

@@ -125,17 +125,11 @@ class Analysis:
             self.service.kill()
 
 
-def topics(settings: AnalyticsSettings) -> dict[str, str]:
-    """Return the topic that each query reads, by the table that it fills."""
-    found = {"trade_metrics": settings.trade_topic, "spread_metrics": settings.quote_topic}
-    return {table: topic for table, topic in found.items() if topic is not None}
-
-
 def behind(settings: AnalyticsSettings, ends: Offsets, stats: Mapping[str, Any]) -> int:
     """Return how many records before the topics' ends the job has not processed, each query's counted by itself."""
     queries = stats.get("queries") or {}
     total = 0
-    for table, topic in topics(settings).items():
+    for table, topic in settings.topics.items():
         processed = ((queries.get(table) or {}).get("processed") or {}).get(topic) or {}
         total += sum(max(0, end - processed.get(number, 0)) for number, end in ends.get(topic, {}).items())
     return total

@@ -18,7 +18,7 @@ from marketfeed import topics
 from marketfeed.analytics.store import MetricsStore
 from marketfeed.errors import ConfigurationError, MarketfeedError, Unavailable
 from marketfeed.kafka import group_lag, topic_ends
-from marketfeed.local import analysis, endpoints
+from marketfeed.local import endpoints
 from marketfeed.local.advice import advice
 from marketfeed.local.analysis import Analysis
 from marketfeed.local.child import Entry
@@ -134,7 +134,7 @@ class Machine:
         if settings is None or self._kafka is None:
             return None
         try:
-            ends = await asyncio.to_thread(topic_ends, self._kafka.settings, list(analysis.topics(settings).values()))
+            ends = await asyncio.to_thread(topic_ends, self._kafka.settings, list(settings.topics.values()))
         except Unavailable as error:
             return str(error)
         return await self.analysis.finished(ends, patience_s)
@@ -147,15 +147,7 @@ class Machine:
         wanted = self._workload.analytics
         if wanted is None or self._postgres is None:
             return 0
-        settings = wanted.settings
-        store = MetricsStore(
-            self._postgres.dsn,
-            exchange=settings.exchange,
-            trade_channel=settings.trade_channel,
-            trade_window_ms=settings.trade_window_ms,
-            spread_window_ms=settings.spread_window_ms,
-        )
-        with closing(store):
+        with closing(MetricsStore.of(replace(wanted.settings, dsn=self._postgres.dsn))) as store:
             corrected = await asyncio.to_thread(partial(store.reconcile, wanted.thresholds, whole=True))
         return sum(corrected.windows.values())
 
